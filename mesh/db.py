@@ -1,0 +1,303 @@
+"""SQL for the owners of truth: one small port over PostgreSQL and embedded SQLite.
+
+Store code is synchronous SQLAlchemy Core: functions of a `Connection`. The port decides how they run:
+
+- SQLite: in one writer thread, because the file has one writer anyway. Writes that arrive while a commit is on its way
+  share the next transaction (WAL, `synchronous=FULL`: an acknowledged write survives power loss), each in a savepoint
+  of its own, so that one caller's error rolls back nobody else. Reads run in a few reader threads.
+- PostgreSQL: through asyncpg and `AsyncConnection.run_sync`, one transaction a write.
+
+A thread hop for each statement, as async SQLite drivers make it, costs more than the statements themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import QueuePool
+
+from mesh.errors import Unavailable
+
+T = TypeVar("T")
+Work = Callable[[sa.Connection], T]
+
+GROUP_LIMIT = 256  # writes that share one SQLite transaction
+PENDING_LIMIT = 10_000  # writes that may wait for the SQLite writer
+READERS = 4
+BUSY_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class DatabaseConfig:
+    """Where the data lies.
+
+    url: `sqlite:///path/to/file` or `postgresql+asyncpg://user:password@host/name`.
+    pool_size: PostgreSQL connections kept open; SQLite has one writer and four readers.
+    """
+
+    url: str
+    pool_size: int = 10
+
+
+class Database(ABC):
+    """Runs store functions in transactions. `close` may be called twice; nothing may be called after it."""
+
+    dialect: str
+
+    @abstractmethod
+    async def read(self, work: Work[T]) -> T:
+        """Runs `work` in a read transaction."""
+
+    @abstractmethod
+    async def write(self, work: Work[T]) -> T:
+        """Runs `work` in a transaction and returns after its commit; an exception in it rolls it back.
+
+        `work` must only talk to the database, since it may share a transaction with others.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Ends running work and closes every connection."""
+
+    async def ping(self) -> None:
+        """Raises when the database does not answer."""
+        await self.read(lambda connection: connection.execute(sa.select(1)).scalar_one())
+
+
+def open_database(config: DatabaseConfig) -> Database:
+    """The adapter that fits the URL. Connections are made on first use."""
+    if sa.make_url(config.url).get_backend_name() == "sqlite":
+        return SqliteDatabase(config)
+    return PostgresDatabase(config)
+
+
+class SqliteDatabase(Database):
+    """One file, one writer thread with grouped commits, a few readers."""
+
+    dialect = "sqlite"
+
+    def __init__(self, config: DatabaseConfig) -> None:
+        self._writing = _sqlite_engine(config.url, "BEGIN IMMEDIATE", connections=1)
+        self._reading = _sqlite_engine(config.url, "BEGIN", connections=READERS)
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="sql-write")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sql-read")
+        self._pending: deque[tuple[Work[Any], asyncio.Future[Any]]] = deque()
+        self._draining: asyncio.Task[None] | None = None
+
+    async def read(self, work: Work[T]) -> T:
+        """Runs `work` in a reader thread on a snapshot."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    async def write(self, work: Work[T]) -> T:
+        """Queues `work` for the writer's next transaction."""
+        if len(self._pending) >= PENDING_LIMIT:
+            raise Unavailable("the database has too many writes waiting", retry_after=1.0)
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._pending.append((work, future))
+        if self._draining is None or self._draining.done():
+            self._draining = asyncio.create_task(self._drain(), name="sql-write")
+        return await future
+
+    async def close(self) -> None:
+        """Lets the queued writes finish, then closes the file."""
+        if self._draining is not None:
+            await self._draining
+        await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        self._writer.shutdown()
+        self._readers.shutdown()
+        self._writing.dispose()
+        self._reading.dispose()
+
+    def _read(self, work: Work[T]) -> T:
+        with self._reading.begin() as connection:
+            return work(connection)
+
+    async def _drain(self) -> None:
+        loop = asyncio.get_running_loop()
+        while self._pending:
+            group = [self._pending.popleft() for _ in range(min(len(self._pending), GROUP_LIMIT))]
+            outcomes = await loop.run_in_executor(self._writer, self._commit, [work for work, _ in group])
+            for (_, future), (value, error) in zip(group, outcomes, strict=True):
+                _settle(future, value, error)
+
+    def _commit(self, group: list[Work[Any]]) -> list[tuple[Any, BaseException | None]]:
+        """One transaction for the group; what fails alone fails alone, a failed commit fails all."""
+        try:
+            with self._writing.begin() as connection:
+                return [_in_savepoint(connection, work) for work in group]
+        except OperationalError as error:
+            busy = Unavailable("the database is busy", retry_after=1.0)
+            busy.__cause__ = error
+            return [(None, busy) for _ in group]
+        except BaseException as error:  # noqa: BLE001  every caller of the group must hear of it
+            return [(None, error) for _ in group]
+
+
+def _in_savepoint(connection: sa.Connection, work: Work[T]) -> tuple[T | None, BaseException | None]:
+    connection.exec_driver_sql("SAVEPOINT one_write")
+    try:
+        value = work(connection)
+    except BaseException as error:  # noqa: BLE001  handed to the caller who queued the work
+        connection.exec_driver_sql("ROLLBACK TO one_write")
+        connection.exec_driver_sql("RELEASE one_write")
+        return None, error
+    connection.exec_driver_sql("RELEASE one_write")
+    return value, None
+
+
+def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.done():  # the caller was canceled meanwhile; the write stands
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
+
+
+def _sqlite_engine(url: str, begin: str, connections: int) -> sa.Engine:
+    engine = sa.create_engine(
+        url,
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # the driver must not begin transactions on its own
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    return engine
+
+
+class PostgresDatabase(Database):
+    """A pool of asyncpg connections."""
+
+    dialect = "postgresql"
+
+    def __init__(self, config: DatabaseConfig) -> None:
+        self._engine = _postgres_engine(config)
+
+    async def read(self, work: Work[T]) -> T:
+        """Runs `work` in a transaction of its own."""
+        return await self.write(work)
+
+    async def write(self, work: Work[T]) -> T:
+        """Runs `work` and commits."""
+        try:
+            async with self._engine.begin() as connection:
+                return await connection.run_sync(work)
+        except (OSError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+            raise Unavailable("the database does not answer", retry_after=1.0) from error
+
+    async def close(self) -> None:
+        """Closes the pool."""
+        await self._engine.dispose()
+
+
+def _postgres_engine(config: DatabaseConfig) -> AsyncEngine:
+    return create_async_engine(
+        config.url,
+        pool_size=config.pool_size,
+        max_overflow=0,
+        pool_timeout=10,
+        pool_pre_ping=True,
+        connect_args={"timeout": 5, "command_timeout": 30},
+    )
+
+
+class now_us(sa.sql.functions.FunctionElement[int]):  # noqa: N801  reads as the SQL function it is
+    """The database's clock: integer microseconds since 1970-01-01 UTC (SQLite: in steps of a millisecond)."""
+
+    type = sa.BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_us, "sqlite")
+def _now_sqlite(_element: now_us, _compiler: Any, **_: Any) -> str:
+    return "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)"
+
+
+@compiles(now_us, "postgresql")
+def _now_postgresql(_element: now_us, _compiler: Any, **_: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+
+
+def upsert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
+    """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update` in the connection's dialect."""
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def insert_or_ignore(connection: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:
+    """Inserts the row unless a unique constraint stands against it; tells whether it was inserted."""
+    result = connection.execute(upsert(connection, table).on_conflict_do_nothing(), dict(values))
+    return cast(int, result.rowcount) > 0
+
+
+async def upgrade(url: str, migrations: Path) -> None:
+    """Brings the schema to the newest revision in `migrations`; safe when several processes do it at once."""
+    if sa.make_url(url).get_backend_name() == "sqlite":
+        await asyncio.to_thread(_upgrade_sqlite, url, migrations)
+        return
+    engine = _postgres_engine(DatabaseConfig(url, pool_size=1))
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(7366011)"))
+            await connection.run_sync(_alembic, migrations)
+    finally:
+        await engine.dispose()
+
+
+def _upgrade_sqlite(url: str, migrations: Path) -> None:
+    engine = _sqlite_engine(url, "BEGIN IMMEDIATE", connections=1)
+    with engine.begin() as connection:
+        _alembic(connection, migrations)
+    engine.dispose()
+
+
+def _alembic(connection: sa.Connection, migrations: Path) -> None:
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def run_migrations(metadata: sa.MetaData, version_table: str) -> None:
+    """The body of a service's `migrations/env.py`; `version_table` keeps services apart in one database."""
+    from alembic import context
+
+    context.configure(
+        connection=context.config.attributes["connection"],
+        target_metadata=metadata,
+        version_table=version_table,
+        transaction_per_migration=False,
+    )
+    context.run_migrations()
