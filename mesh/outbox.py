@@ -1,0 +1,122 @@
+"""The outbox: events are rows written in the same transaction as the fact, and a relay publishes them afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+
+import sqlalchemy as sa
+
+from mesh.db import Database
+from mesh.errors import Unavailable
+from mesh.events import Bus, Event
+from mesh.process import Background
+from mesh.telemetry import logger
+
+BATCH = 256
+POLL_SECONDS = 1.0
+
+log = logger(__name__)
+
+
+def outbox_table(metadata: sa.MetaData) -> sa.Table:
+    """The table `outbox`; each owner of SQL truth has one."""
+    return sa.Table(
+        "outbox",
+        metadata,
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+        sa.Column("id", sa.String(64), nullable=False),
+        sa.Column("type", sa.String(64), nullable=False),
+        sa.Column("tenant", sa.String(64), nullable=False),
+        sa.Column("subject_id", sa.String(64), nullable=False),
+        sa.Column("version", sa.BigInteger, nullable=False),
+        sa.Column("time_us", sa.BigInteger, nullable=False),
+        sa.Column("data", sa.LargeBinary, nullable=False),
+        sa.Column("traceparent", sa.String(64), nullable=False),
+        sa.Column("tracestate", sa.String(512), nullable=False),
+    )
+
+
+def append(connection: sa.Connection, table: sa.Table, event: Event) -> None:
+    """Adds the event to the running transaction."""
+    connection.execute(
+        sa.insert(table),
+        {
+            "id": event.id,
+            "type": event.type,
+            "tenant": event.tenant,
+            "subject_id": event.subject_id,
+            "version": event.version,
+            "time_us": event.time_us,
+            "data": event.data,
+            "traceparent": event.traceparent,
+            "tracestate": event.tracestate,
+        },
+    )
+
+
+class Relay:
+    """Publishes outbox rows in order of writing and deletes them; waits while NATS is away.
+
+    Several relays may work on one table: an event may then be published twice, and the stream drops the repeat.
+    """
+
+    def __init__(self, database: Database, table: sa.Table, bus: Bus) -> None:
+        self._database = database
+        self._table = table
+        self._bus = bus
+        self._wake = asyncio.Event()
+        self._background = Background("outbox-relay", self._run)
+
+    async def start(self) -> None:
+        """Begins to publish."""
+        self._background.start()
+
+    async def stop(self) -> None:
+        """Stops after the call in flight; rows left over wait for the next start."""
+        await self._background.stop()
+
+    def wake(self) -> None:
+        """Says that a row was written; without it the relay looks once a second."""
+        self._wake.set()
+
+    async def _run(self) -> None:
+        while True:
+            self._wake.clear()
+            more = await self._relay_batch()
+            if not more:
+                await _wait(self._wake, POLL_SECONDS)
+
+    async def _relay_batch(self) -> bool:
+        """Publishes up to one batch; tells whether to come back at once."""
+        if not self._bus.connected:
+            return False
+        try:
+            rows = await self._database.read(self._oldest)
+            published = await asyncio.gather(*(self._publish(row) for row in rows))
+            done = [row.seq for row, ok in zip(rows, published, strict=True) if ok]
+            if done:
+                await self._database.write(lambda c: c.execute(sa.delete(self._table).where(self._table.c.seq.in_(done))))
+        except Unavailable as error:
+            log.warning("outbox waits", reason=error.message)
+            return False
+        return len(done) == BATCH
+
+    def _oldest(self, connection: sa.Connection) -> list[sa.Row[tuple[object, ...]]]:
+        return list(connection.execute(sa.select(self._table).order_by(self._table.c.seq).limit(BATCH)))
+
+    async def _publish(self, row: sa.Row[tuple[object, ...]]) -> bool:
+        values = dict(row._mapping)
+        values.pop("seq")
+        try:
+            await self._bus.publish(Event(**values))  # type: ignore[arg-type]  # columns are the event's fields
+        except Unavailable as error:
+            log.debug("event not taken yet", event=row.id, reason=error.message)
+            return False
+        return True
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return
