@@ -1,0 +1,1 @@
+"""The router: accepts jobs, keeps their truth, picks providers, falls back, meters money, delivers."""
