@@ -80,12 +80,12 @@ class Span:
 
     def fail(self, error: BaseException) -> None:
         """Marks the span as failed. The text of unknown exceptions is left out: it may hold a prompt."""
-        if isinstance(error, MeshError):
-            self._inner.set_attribute("error.type", error.reason)
-            self._inner.set_status(trace.StatusCode.ERROR, error.reason)
-        else:
-            self._inner.set_attribute("error.type", type(error).__name__)
-            self._inner.set_status(trace.StatusCode.ERROR, type(error).__name__)
+        self.fail_as(error.reason if isinstance(error, MeshError) else type(error).__name__)
+
+    def fail_as(self, kind: str) -> None:
+        """Marks the span as failed with an error type, such as a status code's name."""
+        self._inner.set_attribute("error.type", kind)
+        self._inner.set_status(trace.StatusCode.ERROR, kind)
 
     def end(self) -> None:
         """Ends a span begun with `begin`."""
