@@ -27,7 +27,7 @@ from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from imagemesh.type.v1 import access_pb2 as imagemesh_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!imagemesh/router/v1/api_key.proto\x12\x13imagemesh.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x1eimagemesh/type/v1/access.proto\"\xa6\x03\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12&\n\x05roles\x18\x04 \x03(\x0e\x32\x17.imagemesh.type.v1.Role\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0e\n\x06models\x18\x06 \x03(\t\x12%\n\tspend_cap\x18\x07 \x01(\x0b\x32\x12.google.type.Money\x12\x17\n\x0fmax_queued_jobs\x18\x08 \x01(\x05\x12\x0e\n\x06prefix\x18\t \x01(\t\x12/\n\x05state\x18\n \x01(\x0e\x32 .imagemesh.router.v1.ApiKeyState\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04\x65tag\x18\x0e \x01(\t*|\n\x0b\x41piKeyState\x12\x1d\n\x19\x41PI_KEY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41PI_KEY_STATE_ACTIVE\x10\x01\x12\x19\n\x15\x41PI_KEY_STATE_EXPIRED\x10\x02\x12\x19\n\x15\x41PI_KEY_STATE_REVOKED\x10\x03\x42x\n\x16io.imagemesh.router.v1P\x01ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\xaa\x02\x13ImageMesh.Router.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!imagemesh/router/v1/api_key.proto\x12\x13imagemesh.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\x1eimagemesh/type/v1/access.proto\"\xef\x02\n\x06\x41piKey\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12&\n\x05roles\x18\x04 \x03(\x0e\x32\x17.imagemesh.type.v1.Role\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x0e\n\x06models\x18\x06 \x03(\t\x12%\n\tspend_cap\x18\x07 \x01(\x0b\x32\x12.google.type.Money\x12/\n\x05state\x18\x08 \x01(\x0e\x32 .imagemesh.router.v1.ApiKeyState\x12/\n\x0b\x63reate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x65xpire_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp*|\n\x0b\x41piKeyState\x12\x1d\n\x19\x41PI_KEY_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41PI_KEY_STATE_ACTIVE\x10\x01\x12\x19\n\x15\x41PI_KEY_STATE_EXPIRED\x10\x02\x12\x19\n\x15\x41PI_KEY_STATE_REVOKED\x10\x03\x42x\n\x16io.imagemesh.router.v1P\x01ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\xaa\x02\x13ImageMesh.Router.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,8 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagemesh.router.v1.api_key
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026io.imagemesh.router.v1P\001ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\252\002\023ImageMesh.Router.V1'
-  _globals['_APIKEYSTATE']._serialized_start=573
-  _globals['_APIKEYSTATE']._serialized_end=697
+  _globals['_APIKEYSTATE']._serialized_start=518
+  _globals['_APIKEYSTATE']._serialized_end=642
   _globals['_APIKEY']._serialized_start=149
-  _globals['_APIKEY']._serialized_end=571
+  _globals['_APIKEY']._serialized_end=516
 # @@protoc_insertion_point(module_scope)

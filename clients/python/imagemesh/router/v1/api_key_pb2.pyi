@@ -63,13 +63,10 @@ class ApiKey(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     SPEND_CAP_FIELD_NUMBER: _builtins.int
-    MAX_QUEUED_JOBS_FIELD_NUMBER: _builtins.int
-    PREFIX_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
-    ETAG_FIELD_NUMBER: _builtins.int
     key_id: _builtins.str
     """Its id, `key_` and 26 characters."""
     tenant: _builtins.str
@@ -78,14 +75,8 @@ class ApiKey(_message.Message):
     """What people call it, at most 200 characters."""
     user: _builtins.str
     """The end user it is bound to; jobs made with it are always this user's. Empty: the caller names the user."""
-    max_queued_jobs: _builtins.int
-    """Most unfinished jobs at once. 0: the service's default."""
-    prefix: _builtins.str
-    """The first characters of the secret, for recognising it."""
     state: Global___ApiKeyState.ValueType
     """Where it stands."""
-    etag: _builtins.str
-    """Changes with every change."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_access_pb2.Role.ValueType]:
         """What it may do: CALLER, OPERATOR, REVIEWER; never INTERNAL."""
@@ -96,7 +87,7 @@ class ApiKey(_message.Message):
 
     @_builtins.property
     def spend_cap(self) -> _money_pb2.Money:
-        """Hard cap on spending per calendar month (UTC). Unset: none."""
+        """Hard cap on everything ever spent with this key, rotations included. Unset: none."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -120,17 +111,14 @@ class ApiKey(_message.Message):
         user: _builtins.str = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
         spend_cap: _money_pb2.Money | None = ...,
-        max_queued_jobs: _builtins.int = ...,
-        prefix: _builtins.str = ...,
         state: Global___ApiKeyState.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
-        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "revoke_time", b"revoke_time", "spend_cap", b"spend_cap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "expire_time", b"expire_time", "key_id", b"key_id", "max_queued_jobs", b"max_queued_jobs", "models", b"models", "prefix", b"prefix", "revoke_time", b"revoke_time", "roles", b"roles", "spend_cap", b"spend_cap", "state", b"state", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "expire_time", b"expire_time", "key_id", b"key_id", "models", b"models", "revoke_time", b"revoke_time", "roles", b"roles", "spend_cap", b"spend_cap", "state", b"state", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

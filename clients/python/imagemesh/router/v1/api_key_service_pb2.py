@@ -29,7 +29,7 @@ from imagemesh.router.v1 import api_key_pb2 as imagemesh_dot_router_dot_v1_dot_a
 from imagemesh.type.v1 import access_pb2 as imagemesh_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)imagemesh/router/v1/api_key_service.proto\x12\x13imagemesh.router.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a!imagemesh/router/v1/api_key.proto\x1a\x1eimagemesh/type/v1/access.proto\"\xf2\x01\n\x13\x43reateApiKeyRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12&\n\x05roles\x18\x03 \x03(\x0e\x32\x17.imagemesh.type.v1.Role\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0e\n\x06models\x18\x05 \x03(\t\x12%\n\tspend_cap\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12\x17\n\x0fmax_queued_jobs\x18\x07 \x01(\x05\x12/\n\x0b\x65xpire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"T\n\x14\x43reateApiKeyResponse\x12,\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1b.imagemesh.router.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"K\n\x12ListApiKeysRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x13ListApiKeysResponse\x12-\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x1b.imagemesh.router.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x13RotateApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"T\n\x14RotateApiKeyResponse\x12,\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1b.imagemesh.router.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"%\n\x13RevokeApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"D\n\x14RevokeApiKeyResponse\x12,\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1b.imagemesh.router.v1.ApiKey\"%\n\x13VerifyApiKeyRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\"D\n\x14VerifyApiKeyResponse\x12,\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1b.imagemesh.router.v1.ApiKey2\xb2\x04\n\rApiKeyService\x12l\n\x0c\x43reateApiKey\x12(.imagemesh.router.v1.CreateApiKeyRequest\x1a).imagemesh.router.v1.CreateApiKeyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12i\n\x0bListApiKeys\x12\'.imagemesh.router.v1.ListApiKeysRequest\x1a(.imagemesh.router.v1.ListApiKeysResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12l\n\x0cRotateApiKey\x12(.imagemesh.router.v1.RotateApiKeyRequest\x1a).imagemesh.router.v1.RotateApiKeyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12l\n\x0cRevokeApiKey\x12(.imagemesh.router.v1.RevokeApiKeyRequest\x1a).imagemesh.router.v1.RevokeApiKeyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12l\n\x0cVerifyApiKey\x12(.imagemesh.router.v1.VerifyApiKeyRequest\x1a).imagemesh.router.v1.VerifyApiKeyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x03\x42x\n\x16io.imagemesh.router.v1P\x01ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\xaa\x02\x13ImageMesh.Router.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)imagemesh/router/v1/api_key_service.proto\x12\x13imagemesh.router.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a!imagemesh/router/v1/api_key.proto\x1a\x1eimagemesh/type/v1/access.proto\"\xd9\x01\n\x13\x43reateApiKeyRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x02 \x01(\t\x12&\n\x05roles\x18\x03 \x03(\x0e\x32\x17.imagemesh.type.v1.Role\x12\x0c\n\x04user\x18\x04 \x01(\t\x12\x0e\n\x06models\x18\x05 \x03(\t\x12%\n\tspend_cap\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12/\n\x0b\x65xpire_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"T\n\x14\x43reateApiKeyResponse\x12,\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1b.imagemesh.router.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"K\n\x12ListApiKeysRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"]\n\x13ListApiKeysResponse\x12-\n\x08\x61pi_keys\x18\x01 \x03(\x0b\x32\x1b.imagemesh.router.v1.ApiKey\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"Q\n\x13RotateApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\x12*\n\x07overlap\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"T\n\x14RotateApiKeyResponse\x12,\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1b.imagemesh.router.v1.ApiKey\x12\x0e\n\x06secret\x18\x02 \x01(\t\"%\n\x13RevokeApiKeyRequest\x12\x0e\n\x06key_id\x18\x01 \x01(\t\"D\n\x14RevokeApiKeyResponse\x12,\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1b.imagemesh.router.v1.ApiKey\"%\n\x13VerifyApiKeyRequest\x12\x0e\n\x06secret\x18\x01 \x01(\t\"D\n\x14VerifyApiKeyResponse\x12,\n\x07\x61pi_key\x18\x01 \x01(\x0b\x32\x1b.imagemesh.router.v1.ApiKey2\xb2\x04\n\rApiKeyService\x12l\n\x0c\x43reateApiKey\x12(.imagemesh.router.v1.CreateApiKeyRequest\x1a).imagemesh.router.v1.CreateApiKeyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12i\n\x0bListApiKeys\x12\'.imagemesh.router.v1.ListApiKeysRequest\x1a(.imagemesh.router.v1.ListApiKeysResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12l\n\x0cRotateApiKey\x12(.imagemesh.router.v1.RotateApiKeyRequest\x1a).imagemesh.router.v1.RotateApiKeyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12l\n\x0cRevokeApiKey\x12(.imagemesh.router.v1.RevokeApiKeyRequest\x1a).imagemesh.router.v1.RevokeApiKeyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12l\n\x0cVerifyApiKey\x12(.imagemesh.router.v1.VerifyApiKeyRequest\x1a).imagemesh.router.v1.VerifyApiKeyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x03\x42x\n\x16io.imagemesh.router.v1P\x01ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\xaa\x02\x13ImageMesh.Router.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -48,25 +48,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_APIKEYSERVICE'].methods_by_name['VerifyApiKey']._loaded_options = None
   _globals['_APIKEYSERVICE'].methods_by_name['VerifyApiKey']._serialized_options = b'\252\324\030\003\n\001\003'
   _globals['_CREATEAPIKEYREQUEST']._serialized_start=224
-  _globals['_CREATEAPIKEYREQUEST']._serialized_end=466
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=468
-  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=552
-  _globals['_LISTAPIKEYSREQUEST']._serialized_start=554
-  _globals['_LISTAPIKEYSREQUEST']._serialized_end=629
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=631
-  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=724
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=726
-  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=807
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=809
-  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=893
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=895
-  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=932
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=934
-  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=1002
-  _globals['_VERIFYAPIKEYREQUEST']._serialized_start=1004
-  _globals['_VERIFYAPIKEYREQUEST']._serialized_end=1041
-  _globals['_VERIFYAPIKEYRESPONSE']._serialized_start=1043
-  _globals['_VERIFYAPIKEYRESPONSE']._serialized_end=1111
-  _globals['_APIKEYSERVICE']._serialized_start=1114
-  _globals['_APIKEYSERVICE']._serialized_end=1676
+  _globals['_CREATEAPIKEYREQUEST']._serialized_end=441
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_start=443
+  _globals['_CREATEAPIKEYRESPONSE']._serialized_end=527
+  _globals['_LISTAPIKEYSREQUEST']._serialized_start=529
+  _globals['_LISTAPIKEYSREQUEST']._serialized_end=604
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_start=606
+  _globals['_LISTAPIKEYSRESPONSE']._serialized_end=699
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_start=701
+  _globals['_ROTATEAPIKEYREQUEST']._serialized_end=782
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_start=784
+  _globals['_ROTATEAPIKEYRESPONSE']._serialized_end=868
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_start=870
+  _globals['_REVOKEAPIKEYREQUEST']._serialized_end=907
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_start=909
+  _globals['_REVOKEAPIKEYRESPONSE']._serialized_end=977
+  _globals['_VERIFYAPIKEYREQUEST']._serialized_start=979
+  _globals['_VERIFYAPIKEYREQUEST']._serialized_end=1016
+  _globals['_VERIFYAPIKEYRESPONSE']._serialized_start=1018
+  _globals['_VERIFYAPIKEYRESPONSE']._serialized_end=1086
+  _globals['_APIKEYSERVICE']._serialized_start=1089
+  _globals['_APIKEYSERVICE']._serialized_end=1651
 # @@protoc_insertion_point(module_scope)

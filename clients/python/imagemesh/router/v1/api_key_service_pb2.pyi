@@ -35,7 +35,6 @@ class CreateApiKeyRequest(_message.Message):
     USER_FIELD_NUMBER: _builtins.int
     MODELS_FIELD_NUMBER: _builtins.int
     SPEND_CAP_FIELD_NUMBER: _builtins.int
-    MAX_QUEUED_JOBS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
     """The tenant, 1 to 63 characters `[a-z0-9][a-z0-9-]*`. Required."""
@@ -43,8 +42,6 @@ class CreateApiKeyRequest(_message.Message):
     """What people call it, at most 200 characters."""
     user: _builtins.str
     """The end user it is bound to, at most 200 characters."""
-    max_queued_jobs: _builtins.int
-    """Most unfinished jobs at once, 0 to 1,000,000. Default (0): the service's."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_access_pb2.Role.ValueType]:
         """CALLER, OPERATOR or REVIEWER, at least one; INTERNAL is refused."""
@@ -55,7 +52,7 @@ class CreateApiKeyRequest(_message.Message):
 
     @_builtins.property
     def spend_cap(self) -> _money_pb2.Money:
-        """Hard cap per calendar month (UTC), zero or more. Unset: none."""
+        """Hard cap on everything ever spent with this key, zero or more. Unset: none."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -70,12 +67,11 @@ class CreateApiKeyRequest(_message.Message):
         user: _builtins.str = ...,
         models: _abc.Iterable[_builtins.str] | None = ...,
         spend_cap: _money_pb2.Money | None = ...,
-        max_queued_jobs: _builtins.int = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "spend_cap", b"spend_cap"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "expire_time", b"expire_time", "max_queued_jobs", b"max_queued_jobs", "models", b"models", "roles", b"roles", "spend_cap", b"spend_cap", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["display_name", b"display_name", "expire_time", b"expire_time", "models", b"models", "roles", b"roles", "spend_cap", b"spend_cap", "tenant", b"tenant", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimagemesh/router/v1/usage.proto\x12\x13imagemesh.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"i\n\tTimeRange\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x99\x01\n\x08UsageRow\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04jobs\x18\x02 \x01(\x03\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12!\n\x05\x64\x65\x62it\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12)\n\rprovider_cost\x18\x05 \x01(\x0b\x32\x12.google.type.Money\x12\x12\n\ncache_hits\x18\x06 \x01(\x03\"\xec\x01\n\x0bLedgerEntry\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.imagemesh.router.v1.LedgerEntryKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x12\n\nattempt_id\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\"\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12\x0e\n\x06period\x18\x07 \x01(\t\x12/\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xe9\x01\n\x06\x42udget\x12\x11\n\tbudget_id\x18\x01 \x01(\t\x12/\n\x05scope\x18\x02 \x01(\x0e\x32 .imagemesh.router.v1.BudgetScope\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x1f\n\x03\x63\x61p\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x12\n\nthresholds\x18\x05 \x03(\x01\x12!\n\x05spent\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08reserved\x18\x07 \x01(\x0b\x32\x12.google.type.Money\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\"2\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\x0c\n\x04used\x18\x03 \x01(\x03*\x9a\x01\n\nUsageGroup\x12\x1b\n\x17USAGE_GROUP_UNSPECIFIED\x10\x00\x12\x13\n\x0fUSAGE_GROUP_DAY\x10\x01\x12\x15\n\x11USAGE_GROUP_MODEL\x10\x02\x12\x18\n\x14USAGE_GROUP_PROVIDER\x10\x03\x12\x13\n\x0fUSAGE_GROUP_KEY\x10\x04\x12\x14\n\x10USAGE_GROUP_USER\x10\x05*\xf4\x01\n\x0fLedgerEntryKind\x12!\n\x1dLEDGER_ENTRY_KIND_UNSPECIFIED\x10\x00\x12\x1d\n\x19LEDGER_ENTRY_KIND_RESERVE\x10\x01\x12\x1d\n\x19LEDGER_ENTRY_KIND_RELEASE\x10\x02\x12\x1b\n\x17LEDGER_ENTRY_KIND_DEBIT\x10\x03\x12\x1a\n\x16LEDGER_ENTRY_KIND_HOLD\x10\x04\x12\"\n\x1eLEDGER_ENTRY_KIND_HOLD_RELEASE\x10\x05\x12#\n\x1fLEDGER_ENTRY_KIND_PROVIDER_COST\x10\x06*q\n\x0b\x42udgetScope\x12\x1c\n\x18\x42UDGET_SCOPE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42UDGET_SCOPE_TENANT\x10\x01\x12\x14\n\x10\x42UDGET_SCOPE_KEY\x10\x02\x12\x15\n\x11\x42UDGET_SCOPE_USER\x10\x03\x42x\n\x16io.imagemesh.router.v1P\x01ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\xaa\x02\x13ImageMesh.Router.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fimagemesh/router/v1/usage.proto\x12\x13imagemesh.router.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"i\n\tTimeRange\x12.\n\nstart_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x08UsageRow\x12\r\n\x05group\x18\x01 \x01(\t\x12\x0c\n\x04jobs\x18\x02 \x01(\x03\x12\x0e\n\x06images\x18\x03 \x01(\x03\x12!\n\x05\x64\x65\x62it\x18\x04 \x01(\x0b\x32\x12.google.type.Money\"\xea\x01\n\x0bLedgerEntry\x12\x10\n\x08\x65ntry_id\x18\x01 \x01(\t\x12\x32\n\x04kind\x18\x02 \x01(\x0e\x32$.imagemesh.router.v1.LedgerEntryKind\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12\x12\n\nattempt_id\x18\x04 \x01(\t\x12\x0e\n\x06key_id\x18\x05 \x01(\t\x12\"\n\x06\x61mount\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04user\x18\x08 \x01(\t\"\xe9\x01\n\x06\x42udget\x12\x11\n\tbudget_id\x18\x01 \x01(\t\x12/\n\x05scope\x18\x02 \x01(\x0e\x32 .imagemesh.router.v1.BudgetScope\x12\x0f\n\x07subject\x18\x03 \x01(\t\x12\x1f\n\x03\x63\x61p\x18\x04 \x01(\x0b\x32\x12.google.type.Money\x12\x12\n\nthresholds\x18\x05 \x03(\x01\x12!\n\x05spent\x18\x06 \x01(\x0b\x32\x12.google.type.Money\x12$\n\x08reserved\x18\x07 \x01(\x0b\x32\x12.google.type.Money\x12\x0c\n\x04\x65tag\x18\x08 \x01(\t\"2\n\x05Limit\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05limit\x18\x02 \x01(\x03\x12\x0c\n\x04used\x18\x03 \x01(\x03*\x9a\x01\n\nUsageGroup\x12\x1b\n\x17USAGE_GROUP_UNSPECIFIED\x10\x00\x12\x13\n\x0fUSAGE_GROUP_DAY\x10\x01\x12\x15\n\x11USAGE_GROUP_MODEL\x10\x02\x12\x18\n\x14USAGE_GROUP_PROVIDER\x10\x03\x12\x13\n\x0fUSAGE_GROUP_KEY\x10\x04\x12\x14\n\x10USAGE_GROUP_USER\x10\x05*\xd3\x01\n\x0fLedgerEntryKind\x12!\n\x1dLEDGER_ENTRY_KIND_UNSPECIFIED\x10\x00\x12!\n\x1dLEDGER_ENTRY_KIND_RESERVATION\x10\x01\x12\x1d\n\x19LEDGER_ENTRY_KIND_RELEASE\x10\x02\x12\x1b\n\x17LEDGER_ENTRY_KIND_DEBIT\x10\x03\x12\x1a\n\x16LEDGER_ENTRY_KIND_HOLD\x10\x04\x12\"\n\x1eLEDGER_ENTRY_KIND_HOLD_RELEASE\x10\x05*q\n\x0b\x42udgetScope\x12\x1c\n\x18\x42UDGET_SCOPE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x42UDGET_SCOPE_TENANT\x10\x01\x12\x14\n\x10\x42UDGET_SCOPE_KEY\x10\x02\x12\x15\n\x11\x42UDGET_SCOPE_USER\x10\x03\x42x\n\x16io.imagemesh.router.v1P\x01ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\xaa\x02\x13ImageMesh.Router.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,20 +34,20 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagemesh.router.v1.usage_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026io.imagemesh.router.v1P\001ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\252\002\023ImageMesh.Router.V1'
-  _globals['_USAGEGROUP']._serialized_start=905
-  _globals['_USAGEGROUP']._serialized_end=1059
-  _globals['_LEDGERENTRYKIND']._serialized_start=1062
-  _globals['_LEDGERENTRYKIND']._serialized_end=1306
-  _globals['_BUDGETSCOPE']._serialized_start=1308
-  _globals['_BUDGETSCOPE']._serialized_end=1421
+  _globals['_USAGEGROUP']._serialized_start=839
+  _globals['_USAGEGROUP']._serialized_end=993
+  _globals['_LEDGERENTRYKIND']._serialized_start=996
+  _globals['_LEDGERENTRYKIND']._serialized_end=1207
+  _globals['_BUDGETSCOPE']._serialized_start=1209
+  _globals['_BUDGETSCOPE']._serialized_end=1322
   _globals['_TIMERANGE']._serialized_start=114
   _globals['_TIMERANGE']._serialized_end=219
-  _globals['_USAGEROW']._serialized_start=222
-  _globals['_USAGEROW']._serialized_end=375
-  _globals['_LEDGERENTRY']._serialized_start=378
-  _globals['_LEDGERENTRY']._serialized_end=614
-  _globals['_BUDGET']._serialized_start=617
-  _globals['_BUDGET']._serialized_end=850
-  _globals['_LIMIT']._serialized_start=852
-  _globals['_LIMIT']._serialized_end=902
+  _globals['_USAGEROW']._serialized_start=221
+  _globals['_USAGEROW']._serialized_end=311
+  _globals['_LEDGERENTRY']._serialized_start=314
+  _globals['_LEDGERENTRY']._serialized_end=548
+  _globals['_BUDGET']._serialized_start=551
+  _globals['_BUDGET']._serialized_end=784
+  _globals['_LIMIT']._serialized_start=786
+  _globals['_LIMIT']._serialized_end=836
 # @@protoc_insertion_point(module_scope)

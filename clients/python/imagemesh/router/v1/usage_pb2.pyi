@@ -65,36 +65,32 @@ class _LedgerEntryKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ledge
     DESCRIPTOR: _descriptor.EnumDescriptor
     LEDGER_ENTRY_KIND_UNSPECIFIED: _LedgerEntryKind.ValueType  # 0
     """Never sent."""
-    LEDGER_ENTRY_KIND_RESERVE: _LedgerEntryKind.ValueType  # 1
+    LEDGER_ENTRY_KIND_RESERVATION: _LedgerEntryKind.ValueType  # 1
     """Worst case set aside when a job is created."""
     LEDGER_ENTRY_KIND_RELEASE: _LedgerEntryKind.ValueType  # 2
     """A reservation given back when the job ends."""
     LEDGER_ENTRY_KIND_DEBIT: _LedgerEntryKind.ValueType  # 3
     """The job's one debit, for published pictures."""
     LEDGER_ENTRY_KIND_HOLD: _LedgerEntryKind.ValueType  # 4
-    """Worst case of an attempt whose outcome is not known; counts against the caps."""
+    """Worst case of an attempt whose outcome is not known; counts against the cap, outside the reservation."""
     LEDGER_ENTRY_KIND_HOLD_RELEASE: _LedgerEntryKind.ValueType  # 5
-    """A hold given back once the outcome is known or it became provider cost."""
-    LEDGER_ENTRY_KIND_PROVIDER_COST: _LedgerEntryKind.ValueType  # 6
-    """What a provider bills for an attempt; no cost of the caller."""
+    """A hold given back: its outcome is known, or it became the mesh's own cost after 7 days."""
 
 class LedgerEntryKind(_LedgerEntryKind, metaclass=_LedgerEntryKindEnumTypeWrapper):
     """What a ledger entry records."""
 
 LEDGER_ENTRY_KIND_UNSPECIFIED: LedgerEntryKind.ValueType  # 0
 """Never sent."""
-LEDGER_ENTRY_KIND_RESERVE: LedgerEntryKind.ValueType  # 1
+LEDGER_ENTRY_KIND_RESERVATION: LedgerEntryKind.ValueType  # 1
 """Worst case set aside when a job is created."""
 LEDGER_ENTRY_KIND_RELEASE: LedgerEntryKind.ValueType  # 2
 """A reservation given back when the job ends."""
 LEDGER_ENTRY_KIND_DEBIT: LedgerEntryKind.ValueType  # 3
 """The job's one debit, for published pictures."""
 LEDGER_ENTRY_KIND_HOLD: LedgerEntryKind.ValueType  # 4
-"""Worst case of an attempt whose outcome is not known; counts against the caps."""
+"""Worst case of an attempt whose outcome is not known; counts against the cap, outside the reservation."""
 LEDGER_ENTRY_KIND_HOLD_RELEASE: LedgerEntryKind.ValueType  # 5
-"""A hold given back once the outcome is known or it became provider cost."""
-LEDGER_ENTRY_KIND_PROVIDER_COST: LedgerEntryKind.ValueType  # 6
-"""What a provider bills for an attempt; no cost of the caller."""
+"""A hold given back: its outcome is known, or it became the mesh's own cost after 7 days."""
 Global___LedgerEntryKind: _TypeAlias = LedgerEntryKind  # noqa: Y015
 
 class _BudgetScope:
@@ -165,23 +161,15 @@ class UsageRow(_message.Message):
     JOBS_FIELD_NUMBER: _builtins.int
     IMAGES_FIELD_NUMBER: _builtins.int
     DEBIT_FIELD_NUMBER: _builtins.int
-    PROVIDER_COST_FIELD_NUMBER: _builtins.int
-    CACHE_HITS_FIELD_NUMBER: _builtins.int
     group: _builtins.str
     """The day, model, provider, key or user; empty without grouping."""
     jobs: _builtins.int
-    """Jobs that ended in the range."""
+    """Jobs that ended in the range with a debit, of zero included (cache)."""
     images: _builtins.int
     """Pictures published."""
-    cache_hits: _builtins.int
-    """Jobs served from the cache."""
     @_builtins.property
     def debit(self) -> _money_pb2.Money:
         """Debits of the caller."""
-
-    @_builtins.property
-    def provider_cost(self) -> _money_pb2.Money:
-        """What providers bill, failed attempts included."""
 
     def __init__(
         self,
@@ -190,12 +178,10 @@ class UsageRow(_message.Message):
         jobs: _builtins.int = ...,
         images: _builtins.int = ...,
         debit: _money_pb2.Money | None = ...,
-        provider_cost: _money_pb2.Money | None = ...,
-        cache_hits: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["debit", b"debit", "provider_cost", b"provider_cost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["debit", b"debit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cache_hits", b"cache_hits", "debit", b"debit", "group", b"group", "images", b"images", "jobs", b"jobs", "provider_cost", b"provider_cost"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["debit", b"debit", "group", b"group", "images", b"images", "jobs", b"jobs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -213,8 +199,8 @@ class LedgerEntry(_message.Message):
     ATTEMPT_ID_FIELD_NUMBER: _builtins.int
     KEY_ID_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
-    PERIOD_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    USER_FIELD_NUMBER: _builtins.int
     entry_id: _builtins.str
     """Its id."""
     kind: Global___LedgerEntryKind.ValueType
@@ -222,11 +208,11 @@ class LedgerEntry(_message.Message):
     job_id: _builtins.str
     """The job it belongs to."""
     attempt_id: _builtins.str
-    """The attempt it belongs to; only for HOLD, HOLD_RELEASE and PROVIDER_COST."""
+    """The attempt it belongs to; only for HOLD and HOLD_RELEASE."""
     key_id: _builtins.str
     """The API key that the job was created with."""
-    period: _builtins.str
-    """The budget period it counts in, `YYYY-MM` in UTC: always the one of the reservation."""
+    user: _builtins.str
+    """The end user of the job."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """Its amount, never negative."""
@@ -244,12 +230,12 @@ class LedgerEntry(_message.Message):
         attempt_id: _builtins.str = ...,
         key_id: _builtins.str = ...,
         amount: _money_pb2.Money | None = ...,
-        period: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt_id", b"attempt_id", "create_time", b"create_time", "entry_id", b"entry_id", "job_id", b"job_id", "key_id", b"key_id", "kind", b"kind", "period", b"period"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "attempt_id", b"attempt_id", "create_time", b"create_time", "entry_id", b"entry_id", "job_id", b"job_id", "key_id", b"key_id", "kind", b"kind", "user", b"user"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

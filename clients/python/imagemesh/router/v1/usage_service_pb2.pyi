@@ -32,7 +32,7 @@ class GetUsageRequest(_message.Message):
     """What to break it down by. Default: nothing, one row."""
     @_builtins.property
     def range(self) -> _usage_pb2.TimeRange:
-        """When the jobs ended; at most 366 days. Default: from the start of the current UTC month until now."""
+        """When the jobs ended, widened to whole UTC days; at most 366 of them. Default: the current UTC month until now."""
 
     def __init__(
         self,
@@ -208,15 +208,15 @@ class GetLimitsResponse(_message.Message):
 
     @_builtins.property
     def spend_cap(self) -> _money_pb2.Money:
-        """The key's cap per calendar month (UTC); unset: none."""
+        """The key's cap; unset: none."""
 
     @_builtins.property
     def spent(self) -> _money_pb2.Money:
-        """Debits in this period."""
+        """Debits of the key so far."""
 
     @_builtins.property
     def reserved(self) -> _money_pb2.Money:
-        """Reserved by unfinished jobs in this period."""
+        """Reserved by its unfinished jobs."""
 
     @_builtins.property
     def held(self) -> _money_pb2.Money:
@@ -246,20 +246,18 @@ class ListLedgerEntriesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_ID_FIELD_NUMBER: _builtins.int
-    KINDS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     RANGE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Only of this job."""
+    kind: _usage_pb2.LedgerEntryKind.ValueType
+    """Only of this kind. Default: all."""
     page_size: _builtins.int
     """At most so many, 1 to 200. Default (0): 50."""
     page_token: _builtins.str
     """Where to go on: `next_page_token` of a call with the same filter."""
-    @_builtins.property
-    def kinds(self) -> _containers.RepeatedScalarFieldContainer[_usage_pb2.LedgerEntryKind.ValueType]:
-        """Only of these kinds. Empty: all."""
-
     @_builtins.property
     def range(self) -> _usage_pb2.TimeRange:
         """When they were written. Default: all."""
@@ -268,14 +266,14 @@ class ListLedgerEntriesRequest(_message.Message):
         self,
         *,
         job_id: _builtins.str = ...,
-        kinds: _abc.Iterable[_usage_pb2.LedgerEntryKind.ValueType] | None = ...,
+        kind: _usage_pb2.LedgerEntryKind.ValueType = ...,
         range: _usage_pb2.TimeRange | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["range", b"range"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "kinds", b"kinds", "page_size", b"page_size", "page_token", b"page_token", "range", b"range"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "kind", b"kind", "page_size", b"page_size", "page_token", b"page_token", "range", b"range"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
