@@ -50,7 +50,7 @@ class ClaimRequest:
 class Attempt:
     """One order at one provider, as stored.
 
-    state: IN_FLIGHT SUCCEEDED FAILED REFUSED UNKNOWN CANCELED. indices: the pictures it owes.
+    state: RUNNING SUCCEEDED FAILED UNKNOWN CANCELED. indices: the pictures it owes.
     images: what was stored of it, serialised as `router.v1.Job` with only `images`.
     error: serialised google.rpc.Status. worst_micros: its cost if everything goes wrong.
     """
@@ -138,7 +138,7 @@ class Pulse:
 class Parking:
     """Why a job waits without a lease and when it looks again, at most 60 seconds ahead.
 
-    waiting_for: MODERATION REVIEW PROVIDER STORAGE RETRY …; run_traceparent: span of the run that ends here.
+    waiting_for: MODERATION REVIEW STORAGE PROVIDER RETRY. run_traceparent: span of the run that ends here.
     """
 
     waiting_for: str

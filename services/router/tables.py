@@ -14,7 +14,6 @@ from mesh.outbox import outbox_table
 metadata = sa.MetaData()
 
 BLOB = sa.LargeBinary
-MICROS = sa.BigInteger
 
 
 def _text(name: str) -> sa.Column[str]:
@@ -159,7 +158,7 @@ attempts = sa.Table(
     sa.Column("provider", sa.Text, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     _text("model_version"),
-    sa.Column("state", sa.Text, nullable=False),  # IN_FLIGHT SUCCEEDED FAILED REFUSED UNKNOWN CANCELED
+    sa.Column("state", sa.Text, nullable=False),  # RUNNING SUCCEEDED FAILED UNKNOWN CANCELED
     _flag("replay_safe"),
     _text("provider_request_id"),
     _text("indices"),  # pictures owed, "0,1,2"
@@ -179,7 +178,7 @@ budgets = sa.Table(
     metadata,
     sa.Column("budget_id", sa.Text, primary_key=True),  # an API key's id
     sa.Column("tenant", sa.Text, nullable=False),
-    sa.Column("cap_micros", MICROS, nullable=True),  # null: no cap
+    sa.Column("cap_micros", sa.BigInteger, nullable=True),  # null: no cap
     _number("reserved_micros"),
     _number("spent_micros"),
     _number("held_micros"),
@@ -195,7 +194,7 @@ ledger_entries = sa.Table(
     sa.Column("job_id", sa.Text, nullable=False),
     _text("attempt_id"),
     sa.Column("kind", sa.Text, nullable=False),  # RESERVATION RELEASE DEBIT HOLD HOLD_RELEASE
-    sa.Column("amount_micros", MICROS, nullable=False),
+    sa.Column("amount_micros", sa.BigInteger, nullable=False),
     sa.Column("day", sa.Integer, nullable=False),  # days since 1970-01-01 UTC
     _text("model"),
     _text("provider"),
@@ -211,7 +210,7 @@ sa.Index(
     postgresql_where=ledger_entries.c.kind == "DEBIT",
 )
 sa.Index(
-    "one_hold_an_attempt",
+    "one_entry_of_a_kind_an_attempt",
     ledger_entries.c.attempt_id,
     ledger_entries.c.kind,
     unique=True,
