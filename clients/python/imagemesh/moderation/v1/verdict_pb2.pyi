@@ -267,8 +267,9 @@ class Evidence(_message.Message):
     SCORE_FIELD_NUMBER: _builtins.int
     THRESHOLD_FIELD_NUMBER: _builtins.int
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
+    READING_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
-    """The layer that found it: `normalise`, `rules`, `decode`, `perceptual-hash`, or a classifier's name."""
+    """The layer that found it: `rules`, `perceptual-hash`, or a classifier's name."""
     category: Global___Category.ValueType
     """The category."""
     entry: _builtins.str
@@ -279,6 +280,10 @@ class Evidence(_message.Message):
     """The lowest score at which the policy acts in this category, 0 to 1."""
     model_version: _builtins.str
     """The version of the list or model that gave the score."""
+    reading: _builtins.str
+    """How the text had to be read to find it: `plain`, `leet` (digits and signs for letters), `joined` or `spelled`
+    (separated letters), or `base64`; empty for pictures.
+    """
     @_builtins.property
     def span(self) -> Global___TextSpan:
         """Where in the texts; absent for pictures."""
@@ -293,10 +298,11 @@ class Evidence(_message.Message):
         score: _builtins.float = ...,
         threshold: _builtins.float = ...,
         model_version: _builtins.str = ...,
+        reading: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["span", b"span"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "entry", b"entry", "layer", b"layer", "model_version", b"model_version", "score", b"score", "span", b"span", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "entry", b"entry", "layer", b"layer", "model_version", b"model_version", "reading", b"reading", "score", b"score", "span", b"span", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
