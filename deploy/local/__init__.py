@@ -1,0 +1,1 @@
+"""The mesh on one machine: its process table and the launcher behind `imagemesh up`."""
