@@ -6,20 +6,24 @@ import asyncio
 import hmac
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
 
+import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor
+from imagemesh.router.v1 import api_key_service_pb2, api_key_service_pb2_grpc
 from imagemesh.type.v1 import access_pb2
 
 from mesh.errors import PermissionDenied, Unauthenticated
+from mesh.status import peer_errors
 
 TENANT_HEADER = "x-imagemesh-tenant"
 CACHE_SECONDS = 30.0
 CACHE_KEYS = 10_000
+VERIFY_TIMEOUT_S = 5.0
 KEY_REVOKED = "key-revoked"
 
 CALLER = "CALLER"
@@ -107,7 +111,27 @@ class Authenticator:
 def allowed_roles(method: MethodDescriptor) -> frozenset[str]:
     """The names of the roles in the rpc's `access` option."""
     access = method.GetOptions().Extensions[access_pb2.access]
-    return frozenset(access_pb2.Role.Name(role).removeprefix("ROLE_") for role in access.roles)
+    return role_names(access.roles)
+
+
+def role_names(roles: Iterable[access_pb2.Role.ValueType]) -> frozenset[str]:
+    """Contract roles as the names that principals carry."""
+    return frozenset(access_pb2.Role.Name(role).removeprefix("ROLE_") for role in roles)
+
+
+class RemoteKeyVerifier:
+    """Verifies keys through the router, which owns them."""
+
+    def __init__(self, router: grpc.aio.Channel) -> None:
+        self._keys = api_key_service_pb2_grpc.ApiKeyServiceStub(router)
+
+    async def verify(self, key: str) -> Principal:
+        """See `KeyVerifier`; Unavailable when the router does not answer."""
+        request = api_key_service_pb2.VerifyApiKeyRequest(secret=key)
+        with peer_errors("router"):
+            response = await self._keys.VerifyApiKey(request, timeout=VERIFY_TIMEOUT_S)
+        found = response.api_key
+        return Principal(found.tenant, found.key_id, role_names(found.roles), found.user, tuple(found.models))
 
 
 class CachedKeys:

@@ -77,9 +77,7 @@ class MeshChannel(grpc.aio.Channel):
     def __init__(self, inner: grpc.aio.Channel, config: ChannelConfig) -> None:
         self._inner = inner
         self._config = config
-        self._fixed: Metadata = (
-            (("authorization", f"Bearer {config.mesh_token}"),) if config.mesh_token else ()
-        )
+        self._fixed: Metadata = (("authorization", f"Bearer {config.mesh_token}"),) if config.mesh_token else ()
 
     def _wrapped(self, method: str, call: Callable[..., Any]) -> Callable[..., Any]:
         name = method.strip("/")

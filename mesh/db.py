@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -243,7 +243,7 @@ def _now_sqlite(_element: now_us, _compiler: Any, **_: Any) -> str:
 
 @compiles(now_us, "postgresql")
 def _now_postgresql(_element: now_us, _compiler: Any, **_: Any) -> str:
-    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)"
+    return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS BIGINT)"
 
 
 def upsert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
@@ -256,7 +256,7 @@ def upsert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgr
 def insert_or_ignore(connection: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:
     """Inserts the row unless a unique constraint stands against it; tells whether it was inserted."""
     result = connection.execute(upsert(connection, table).on_conflict_do_nothing(), dict(values))
-    return cast(int, result.rowcount) > 0
+    return result.rowcount > 0
 
 
 async def upgrade(url: str, migrations: Path) -> None:

@@ -201,7 +201,7 @@ class Bus:
             servers=self._config.urls.split(","),
             name=self._config.name,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=0.5,
+            reconnect_time_wait=1,  # seconds; the client takes whole ones
             connect_timeout=2,
             ping_interval=10,
             error_cb=_on_error,

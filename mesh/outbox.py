@@ -19,7 +19,7 @@ log = logger(__name__)
 
 
 def outbox_table(metadata: sa.MetaData) -> sa.Table:
-    """The table `outbox`; each owner of SQL truth has one."""
+    """The table `outbox`; each owner of SQL truth has a database (or schema) of its own, and one outbox in it."""
     return sa.Table(
         "outbox",
         metadata,
@@ -95,7 +95,9 @@ class Relay:
             published = await asyncio.gather(*(self._publish(row) for row in rows))
             done = [row.seq for row, ok in zip(rows, published, strict=True) if ok]
             if done:
-                await self._database.write(lambda c: c.execute(sa.delete(self._table).where(self._table.c.seq.in_(done))))
+                await self._database.write(
+                    lambda c: c.execute(sa.delete(self._table).where(self._table.c.seq.in_(done)))
+                )
         except Unavailable as error:
             log.warning("outbox waits", reason=error.message)
             return False
@@ -108,9 +110,9 @@ class Relay:
         values = dict(row._mapping)
         values.pop("seq")
         try:
-            await self._bus.publish(Event(**values))  # type: ignore[arg-type]  # columns are the event's fields
+            await self._bus.publish(Event(**values))  # the columns are the event's fields
         except Unavailable as error:
-            log.debug("event not taken yet", event=row.id, reason=error.message)
+            log.debug("event not taken yet", event_id=row.id, reason=error.message)
             return False
         return True
 

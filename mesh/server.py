@@ -54,7 +54,9 @@ Guard = Callable[[Call], AbstractAsyncContextManager[None]]
 class Server:
     """A gRPC server. `start` and `stop` may each be called once; `stop` before `start` only closes."""
 
-    def __init__(self, config: ServerConfig, authenticator: Authenticator, checks: Mapping[str, Check] | None = None) -> None:
+    def __init__(
+        self, config: ServerConfig, authenticator: Authenticator, checks: Mapping[str, Check] | None = None
+    ) -> None:
         self._config = config
         self.port = config.port
         self.health = Health(checks or {})

@@ -1,7 +1,7 @@
 """Traces, metrics and logs. The only module that imports OpenTelemetry; everyone else speaks in these few names.
 
-Without a collector, spans go to `<directory>/<service>-<pid>.jsonl` (see `mesh.span_files`), one line when a span starts
-and one when it ends, so that the spans of a killed process can still be drawn.
+Without a collector, spans go to `<directory>/<service>-<pid>.jsonl` (see `mesh.span_files`), one line when a span
+starts and one when it ends, so that the spans of a killed process can still be drawn.
 """
 
 from __future__ import annotations
@@ -245,12 +245,21 @@ def _begin(
     )
 
 
-def record(name: str, start_ns: int, end_ns: int, parent: TraceContext, attributes: Mapping[str, Value]) -> None:
-    """A span for something already over, such as a stage that a child process timed; times are Unix nanoseconds."""
+def record_span(
+    name: str, *, start_ns: int, end_ns: int, parent: TraceContext, attributes: Mapping[str, Value], error: str = ""
+) -> TraceContext:
+    """A span for something already over, such as a stage timed in another thread; times are Unix nanoseconds.
+
+    `error` is the error type when it failed. Returns the span's place, for children.
+    """
     inner = trace.get_tracer(SCOPE).start_span(
         name, context=_extract(parent), attributes=attributes, start_time=start_ns
     )
+    finished = Span(inner)
+    if error:
+        finished.fail_as(error)
     inner.end(end_time=end_ns)
+    return context_of(finished)
 
 
 def current() -> TraceContext:
@@ -306,7 +315,8 @@ def configure_logs(service: str, level: str) -> None:
             ],
         )
     )
-    logging.basicConfig(handlers=[handler], level=max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()]), force=True)
+    least = max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()])
+    logging.basicConfig(handlers=[handler], level=least, force=True)
 
 
 def logger(name: str) -> structlog.typing.FilteringBoundLogger:

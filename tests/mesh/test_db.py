@@ -1,0 +1,75 @@
+"""The SQL port, on SQLite and PostgreSQL alike."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+import sqlalchemy as sa
+
+from mesh.db import Database, DatabaseConfig, insert_or_ignore, now_us, open_database
+
+METADATA = sa.MetaData()
+ROWS = sa.Table("rows", METADATA, sa.Column("id", sa.String(32), primary_key=True), sa.Column("n", sa.BigInteger))
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = open_database(DatabaseConfig(database_url))
+    await database.write(METADATA.create_all)
+    yield database
+    await database.close()
+
+
+def insert(key: str, n: int = 0) -> "sa.Insert":
+    return sa.insert(ROWS).values(id=key, n=n)
+
+
+async def count(database: Database) -> int:
+    return await database.read(lambda c: c.execute(sa.select(sa.func.count()).select_from(ROWS)).scalar_one())
+
+
+async def test_one_callers_error_rolls_back_only_that_caller(database: Database) -> None:
+    await database.write(lambda c: c.execute(insert("taken")))
+
+    def half_then_clash(connection: sa.Connection) -> None:
+        connection.execute(insert("half"))
+        connection.execute(insert("taken"))
+
+    writes = [database.write(lambda c, k=f"k{i}": c.execute(insert(k))) for i in range(20)]
+    clash, *rest = await asyncio.gather(database.write(half_then_clash), *writes, return_exceptions=True)
+    assert isinstance(clash, sa.exc.IntegrityError)
+    assert not [r for r in rest if isinstance(r, BaseException)]
+    assert await count(database) == 21
+
+
+async def test_conditional_updates_never_pass_their_bound(database: Database) -> None:
+    await database.write(lambda c: c.execute(insert("cap", 0)))
+    step = sa.update(ROWS).where(ROWS.c.id == "cap", ROWS.c.n + 1 <= 10).values(n=ROWS.c.n + 1)
+    taken = await asyncio.gather(*(database.write(lambda c: c.execute(step).rowcount) for _ in range(40)))
+    assert sum(taken) == 10
+
+
+async def test_insert_or_ignore_tells_who_was_first(database: Database) -> None:
+    first = await asyncio.gather(
+        *(database.write(lambda c: insert_or_ignore(c, ROWS, {"id": "a", "n": 1})) for _ in range(10))
+    )
+    assert sorted(first) == [False] * 9 + [True]
+
+
+async def test_clock_is_the_databases(database: Database) -> None:
+    seen = await database.read(lambda c: c.execute(sa.select(now_us())).scalar_one())
+    assert abs(seen - time.time_ns() // 1000) < 5_000_000
+
+
+async def test_a_canceled_caller_does_not_stop_the_others(database: Database) -> None:
+    canceled = asyncio.ensure_future(database.write(lambda c: c.execute(insert("x"))))
+    other = asyncio.ensure_future(database.write(lambda c: c.execute(insert("y"))))
+    await asyncio.sleep(0)
+    canceled.cancel()
+    await other
+    assert await database.read(lambda c: c.execute(sa.select(ROWS.c.id).where(ROWS.c.id == "y")).scalar_one()) == "y"
+
+
+async def test_ping_answers(database: Database) -> None:
+    await database.ping()

@@ -1,0 +1,59 @@
+"""Errors on the wire and back: one table for every kind."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from imagemesh.type.v1 import error_reason_pb2
+
+from mesh.errors import ERROR_TYPES, Code, FieldViolation, MeshError, NotFound, invalid
+from mesh.paging import decode_token, encode_token, page_size
+from mesh.status import STATUS_CODES, from_status, to_rpc_status
+
+REASONS = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}
+
+
+@pytest.mark.parametrize("kind", ERROR_TYPES.values())
+def test_error_survives_the_wire(kind: type[MeshError]) -> None:
+    sent = kind("text", violations=[FieldViolation("a.b", "fix")], retry_after=1.5, metadata={"k": "v"})
+    got = from_status(to_rpc_status(sent))
+    assert type(got) is kind
+    assert (got.message, got.reason, got.violations) == (sent.message, sent.reason, sent.violations)
+    assert (got.retry_after, got.metadata) == (1.5, {"k": "v"})
+
+
+@pytest.mark.parametrize("code", Code)
+def test_status_table_agrees_with_grpc(code: Code) -> None:
+    assert STATUS_CODES[code].value[0] == int(code)
+
+
+@pytest.mark.parametrize("kind", ERROR_TYPES.values())
+def test_default_reasons_are_in_the_contract(kind: type[MeshError]) -> None:
+    assert kind.default_reason in REASONS
+
+
+def test_exactly_one_error_info() -> None:
+    status = to_rpc_status(invalid("spec.prompt", "1 to 32,000 characters"))
+    names = [detail.type_url.rpartition("/")[2] for detail in status.details]
+    assert names == ["google.rpc.ErrorInfo", "google.rpc.BadRequest"]
+
+
+@given(st.lists(st.one_of(st.integers(), st.text()), max_size=4), st.text())
+def test_page_tokens_come_back(position: list[int | str], scope: str) -> None:
+    assert decode_token(encode_token(tuple(position), scope), scope) == tuple(position)
+
+
+@pytest.mark.parametrize("token", ["", "x", "é", "bnVsbA", encode_token((1,), "another list")])
+def test_foreign_page_tokens_are_refused(token: str) -> None:
+    with pytest.raises(MeshError) as caught:
+        decode_token(token, "this list")
+    assert caught.value.reason == "PAGE_TOKEN_INVALID"
+
+
+def test_page_size_has_default_and_limit() -> None:
+    assert [page_size(n) for n in (0, 7, 100_000)] == [50, 7, 200]
+    with pytest.raises(MeshError):
+        page_size(-1)
+
+
+def test_reasons_are_the_classes_own_unless_named() -> None:
+    assert NotFound("gone", reason="JOB_NOT_FOUND").reason == "JOB_NOT_FOUND"
