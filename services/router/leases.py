@@ -151,8 +151,8 @@ class Ending:
     """How a job ends. Written in one transaction with the settlement and the event.
 
     images: serialised `Job` with only `images`; None keeps what is stored. cost_micros: the debit asked for; never more
-    than the reservation is taken. provider, image_count: for the usage counters. cache_key: stores the pictures for
-    later jobs when SUCCEEDED; empty stores nothing.
+    than the reservation is taken. model, provider, image_count: what drew and how many, for the usage counters. cache_key: stores the
+    pictures for later jobs when SUCCEEDED; empty stores nothing. verdict_id: the deciding verdict, when BLOCKED.
     """
 
     state: str
@@ -161,9 +161,11 @@ class Ending:
     failure: MeshError | None = None
     blocked_by: str = ""
     cache_hit: bool = False
+    model: str = ""
     provider: str = ""
     image_count: int = 0
     cache_key: str = ""
+    verdict_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

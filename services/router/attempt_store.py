@@ -1,0 +1,236 @@
+"""Attempts in SQL: a row is written before the provider is called, and everything known about the call is kept in it.
+
+An attempt that may have reached a provider and whose outcome is not stored is UNKNOWN: it is held against the budget and
+never sent to that provider again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from google.rpc import status_pb2
+from imagemesh.router.v1 import job_pb2
+
+from mesh import outbox
+from mesh.db import Database, now_us
+from mesh.errors import MeshError
+from mesh.status import to_rpc_status
+from services.router import job_events, ledger_store
+from services.router.job_events import Subject, timestamp, usd
+from services.router.leases import Attempt, Lease, LeaseLost
+from services.router.ledger_store import Account
+from services.router.tables import attempts, jobs
+from services.router.tables import outbox as outbox_rows
+
+_COLUMNS = tuple(attempts.c[name] for name in Attempt.__slots__)
+_OF_JOBS = (
+    sa.select(*_COLUMNS)
+    .where(attempts.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
+    .order_by(attempts.c.job_id, attempts.c.ordinal)
+)
+_JOB = sa.select(jobs).where(jobs.c.job_id == sa.bindparam("v_job"))
+_JOB_HELD = _JOB.where(jobs.c.epoch == sa.bindparam("v_epoch"), jobs.c.state == "RUNNING").with_for_update()
+_NEXT_ORDINAL = sa.select(sa.func.coalesce(sa.func.max(attempts.c.ordinal), 0) + 1).where(
+    attempts.c.job_id == sa.bindparam("v_job")
+)
+_IDENTIFY = (
+    sa.update(attempts)
+    .where(attempts.c.attempt_id == sa.bindparam("v_attempt"))
+    .values(provider_request_id=sa.bindparam("v_request"))
+)
+_END = (
+    sa.update(attempts)
+    .where(attempts.c.attempt_id == sa.bindparam("v_attempt"), attempts.c.state == sa.bindparam("v_from"))
+    .values(
+        state=sa.bindparam("v_state"),
+        images=sa.bindparam("v_images"),
+        error=sa.bindparam("v_error"),
+        error_reason=sa.bindparam("v_reason"),
+        cost_micros=sa.bindparam("v_cost"),
+        end_time=now_us(),
+    )
+    .returning(*_COLUMNS)
+)
+_LOST = (
+    sa.select(*_COLUMNS)
+    .where(attempts.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
+    .where(attempts.c.state == "RUNNING", attempts.c.provider_request_id == "", ~attempts.c.replay_safe)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NewAttempt:
+    """An order about to be placed. indices: the pictures it owes; worst_micros: its cost if everything goes wrong."""
+
+    attempt_id: str
+    provider: str
+    model: str
+    model_version: str
+    replay_safe: bool
+    indices: tuple[int, ...]
+    worst_micros: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """How an order ended. state: SUCCEEDED FAILED UNKNOWN CANCELED; images: serialised `Job` with only `images`."""
+
+    state: str
+    images: bytes = b""
+    failure: MeshError | None = None
+    cost_micros: int = 0
+
+
+class AttemptStore:
+    """What the pipeline writes and reads about attempts. Fenced writes raise LeaseLost."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def begin(self, lease: Lease, attempt: NewAttempt) -> int:
+        """Stores the order before it is placed; returns its number within the job, from 1."""
+        return await self._database.write(lambda connection: _begin(connection, lease, attempt))
+
+    async def identify(self, lease: Lease, attempt_id: str, provider_request_id: str) -> None:
+        """Stores the provider's own id of the request, so that another worker can take it up."""
+        await self._database.write(lambda connection: _identify(connection, lease, attempt_id, provider_request_id))
+
+    async def finish(self, lease: Lease, attempt_id: str, end: AttemptEnd) -> None:
+        """Stores the outcome; UNKNOWN also holds its worst cost against the budget."""
+        await self._database.write(lambda connection: _finish(connection, lease, attempt_id, end))
+
+    async def list(self, job_id: str) -> tuple[Attempt, ...]:
+        """The job's attempts in the order of their start."""
+        found = await self._database.read(lambda connection: of_jobs(connection, [job_id]))
+        return found.get(job_id, ())
+
+    async def resolve_unknown(self, attempt_id: str, end: AttemptEnd) -> str | None:
+        """A late fact about an UNKNOWN attempt: ends its hold and wakes its job; the job's id, None if nothing changed."""
+        return await self._database.write(lambda connection: _resolve(connection, attempt_id, end))
+
+
+def of_jobs(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, tuple[Attempt, ...]]:
+    """The attempts of several jobs, by job id."""
+    found: dict[str, tuple[Attempt, ...]] = {}
+    for row in connection.execute(_OF_JOBS, {"job_ids": list(job_ids)}):
+        attempt = _attempt(row)
+        found[attempt.job_id] = (*found.get(attempt.job_id, ()), attempt)
+    return found
+
+
+def give_up_lost(connection: sa.Connection, job_ids: Sequence[str]) -> None:
+    """Turns into UNKNOWN what earlier runs of these jobs left under way and nobody can ask about or safely repeat."""
+    for row in connection.execute(_LOST, {"job_ids": list(job_ids)}).all():
+        job = connection.execute(_JOB, {"v_job": row.job_id}).one()
+        lost = MeshError("the worker was lost while the provider drew", reason="ATTEMPT_OUTCOME_UNKNOWN")
+        _end(connection, job, row.attempt_id, AttemptEnd("UNKNOWN", failure=lost))
+
+
+def message(attempt: Attempt) -> job_pb2.Attempt:
+    """The attempt as callers see it."""
+    return job_pb2.Attempt(
+        attempt_id=attempt.attempt_id,
+        provider=attempt.provider,
+        model=attempt.model,
+        model_version=attempt.model_version,
+        provider_request_id=attempt.provider_request_id,
+        state=job_pb2.AttemptState.Value(f"ATTEMPT_STATE_{attempt.state}"),
+        error=status_pb2.Status.FromString(attempt.error) if attempt.error else None,
+        cost=usd(attempt.cost_micros),
+        indices=attempt.indices,
+        start_time=timestamp(attempt.start_time),
+        end_time=None if attempt.end_time is None else timestamp(attempt.end_time),
+    )
+
+
+def _attempt(row: Any) -> Attempt:
+    values = dict(row._mapping)
+    values["indices"] = tuple(int(index) for index in values["indices"].split(",") if index)
+    return Attempt(**values)
+
+
+def _held_job(connection: sa.Connection, lease: Lease) -> Any:
+    job = connection.execute(_JOB_HELD, {"v_job": lease.job_id, "v_epoch": lease.epoch}).one_or_none()
+    if job is None:
+        raise LeaseLost(f"{lease.job_id} is no longer held under epoch {lease.epoch}")
+    return job
+
+
+def _begin(connection: sa.Connection, lease: Lease, attempt: NewAttempt) -> int:
+    job = _held_job(connection, lease)
+    ordinal: int = connection.execute(_NEXT_ORDINAL, {"v_job": lease.job_id}).scalar_one()
+    values = {
+        "attempt_id": attempt.attempt_id,
+        "job_id": lease.job_id,
+        "tenant": job.tenant,
+        "ordinal": ordinal,
+        "provider": attempt.provider,
+        "model": attempt.model,
+        "model_version": attempt.model_version,
+        "state": "RUNNING",
+        "replay_safe": attempt.replay_safe,
+        "indices": ",".join(map(str, attempt.indices)),
+        "images": b"",
+        "error": b"",
+        "worst_micros": attempt.worst_micros,
+        "epoch": lease.epoch,
+    }
+    connection.execute(sa.insert(attempts).values(start_time=now_us()), values)
+    return ordinal
+
+
+def _identify(connection: sa.Connection, lease: Lease, attempt_id: str, provider_request_id: str) -> None:
+    _held_job(connection, lease)
+    connection.execute(_IDENTIFY, {"v_attempt": attempt_id, "v_request": provider_request_id})
+
+
+def _finish(connection: sa.Connection, lease: Lease, attempt_id: str, end: AttemptEnd) -> None:
+    _end(connection, _held_job(connection, lease), attempt_id, end)
+
+
+def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, before: str = "RUNNING") -> bool:
+    error = b"" if end.failure is None else to_rpc_status(end.failure).SerializeToString()
+    values = {
+        "v_attempt": attempt_id,
+        "v_from": before,
+        "v_state": end.state,
+        "v_images": end.images,
+        "v_error": error,
+        "v_reason": "" if end.failure is None else end.failure.reason,
+        "v_cost": end.cost_micros,
+    }
+    row = connection.execute(_END, values).one_or_none()
+    if row is None:
+        return False
+    attempt = _attempt(row)
+    ended = attempt.end_time or 0
+    if end.state == "UNKNOWN":
+        account = Account(job.tenant, job.key_id, job.user, job.job_id, attempt.model, attempt.provider)
+        ledger_store.hold(connection, account, attempt_id, attempt.worst_micros, ended)
+    subject = Subject(job.tenant, job.job_id, job.version, ended, job.traceparent, job.tracestate)
+    outbox.append(connection, outbox_rows, job_events.attempt_finished(subject, message(attempt)))
+    return True
+
+
+def _resolve(connection: sa.Connection, attempt_id: str, end: AttemptEnd) -> str | None:
+    job_id = connection.execute(sa.select(attempts.c.job_id).where(attempts.c.attempt_id == attempt_id)).scalar()
+    if job_id is None:
+        return None
+    job = connection.execute(_JOB, {"v_job": job_id}).one()
+    if not _end(connection, job, attempt_id, end, before="UNKNOWN"):
+        return None
+    ledger_store.release_hold(connection, attempt_id, connection.execute(sa.select(now_us())).scalar_one())
+    connection.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(POKED))
+    return str(job_id)
+
+
+POKED: dict[Any, Any] = {
+    jobs.c.poked: sa.true(),
+    jobs.c.wake_at: sa.case(
+        (sa.and_(jobs.c.state == "RUNNING", jobs.c.lease_owner == ""), now_us()), else_=jobs.c.wake_at
+    ),
+}
+"""The columns a writer without the lease sets so that the job looks at a new fact: now if parked, else before it parks."""
