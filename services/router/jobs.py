@@ -1,6 +1,6 @@
 """What becomes of a request: states of jobs, attempts and pictures, and the rules between them. Pure values.
 
-    QUEUED → RUNNING → SUCCEEDED | FAILED | BLOCKED | CANCELED
+QUEUED → RUNNING → SUCCEEDED | FAILED | BLOCKED | CANCELED
 """
 
 from __future__ import annotations

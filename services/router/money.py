@@ -16,7 +16,7 @@ _CURRENCY = re.compile(r"[A-Z]{3}")
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,18})?")
 
 
-class CurrencyMismatch(ValueError):
+class CurrencyMismatchError(ValueError):
     """Two amounts of different currencies met; the text names both."""
 
 
@@ -52,7 +52,7 @@ class Money:
 
     def _same(self, other: Money) -> int:
         if other.currency != self.currency:
-            raise CurrencyMismatch(f"{self.currency} and {other.currency} cannot be added or compared")
+            raise CurrencyMismatchError(f"{self.currency} and {other.currency} cannot be added or compared")
         return other.micros
 
 
