@@ -1,0 +1,247 @@
+"""The step scheduler: running requests advance one denoising step at a time, together where their shapes allow.
+
+One thread makes the steps. Text encoding and picture decoding run in a thread each beside it, so that neither stalls
+the others' steps. A request holds one of `slots` from its encoding to its last picture.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from services.inference.engine.errors import Canceled, EngineError, EngineFailed, EngineFull, EngineUnavailable
+from services.inference.engine.facts import Fact, Finished, Load, Picture, Progress
+from services.inference.engine.family import Family, Prediction
+from services.inference.engine.request import DrawRequest
+from services.inference.engine.work import Phase, Sink, Work, batches
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Requests drawn at once, requests that may wait, and rows of one forward pass (guidance takes two a picture)."""
+
+    slots: int = 8
+    waiting: int = 64
+    rows: int = 16
+
+
+def never() -> bool:
+    """For requests whose host has nothing to ask: they stop only by `cancel`."""
+    return False
+
+
+class StepEngine:
+    """Draws requests with one loaded model. Starting twice raises; stopping twice, or before the start, is nothing."""
+
+    def __init__(self, family: Family[Any], limits: Limits, now_ns: Callable[[], int] = time.time_ns) -> None:
+        self._family = family
+        self._limits = limits
+        self._now = now_ns
+        self._changed = threading.Condition()
+        self._waiting: deque[Work] = deque()
+        self._running: list[Work] = []
+        self._stopping = False
+        self._steps_done = 0
+        self._encoder = ThreadPoolExecutor(1, "encode")
+        self._decoder = ThreadPoolExecutor(1, "decode")
+        self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
+
+    def start(self) -> None:
+        """Begins to draw."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends every request with EngineUnavailable and waits for the step in progress."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._encoder.shutdown()
+        self._decoder.shutdown()
+        for work in self._unfinished():
+            self._end(work, EngineUnavailable("the engine is stopping"))
+
+    def submit(self, request: DrawRequest, sink: Sink, asked_to_stop: Callable[[], bool] = never) -> Work:
+        """Queues a request; EngineFull when too many wait.
+
+        `sink` is called from the engine's threads with Progress and Picture facts and at last exactly one Finished or
+        EngineError. `asked_to_stop` is polled before every step.
+        """
+        work = Work(request, sink, asked_to_stop, self._now())
+        with self._changed:
+            if self._stopping:
+                raise EngineUnavailable("the engine is stopping")
+            free = self._limits.slots - len(self._running)
+            if len(self._waiting) >= self._limits.waiting + max(free, 0):
+                raise EngineFull(f"{len(self._waiting)} requests are waiting already; try again later")
+            self._waiting.append(work)
+            self._changed.notify_all()
+        return work
+
+    def cancel(self, work: Work) -> None:
+        """Stops a request before its next step and frees its slot."""
+        work.cancel()
+        self._wake()
+
+    def load(self) -> Load:
+        """How busy the engine is now."""
+        works = self._unfinished()
+        waiting = sum(work.phase is Phase.WAITING for work in works)
+        return Load(
+            running=len(works) - waiting,
+            waiting=waiting,
+            slots=self._limits.slots,
+            waiting_limit=self._limits.waiting,
+            steps_done=self._steps_done,
+            requests=tuple(work.request.request_id for work in works),
+        )
+
+    def _unfinished(self) -> list[Work]:
+        with self._changed:
+            return [work for work in [*self._running, *self._waiting] if work.phase is not Phase.ENDED]
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        while stepping := self._next_round():
+            for batch in batches(stepping, self._limits.rows):
+                self._advance([work for work in batch if not self._dropped(work)])
+
+    def _next_round(self) -> list[Work]:
+        """The requests to advance; waits until there is one. Empty when the engine stops."""
+        while True:
+            self._sweep()
+            with self._changed:
+                if self._stopping:
+                    return []
+                self._admit()
+                stepping = [work for work in self._running if work.phase is Phase.STEPPING]
+                if stepping:
+                    return stepping
+                self._changed.wait()
+
+    def _sweep(self) -> None:
+        """Takes out what has ended or was canceled."""
+        for work in self._unfinished():
+            if work.phase in (Phase.WAITING, Phase.STEPPING):
+                self._dropped(work)
+        with self._changed:
+            self._running = [work for work in self._running if work.phase is not Phase.ENDED]
+            self._waiting = deque(work for work in self._waiting if work.phase is not Phase.ENDED)
+
+    def _admit(self) -> None:
+        while self._waiting and len(self._running) < self._limits.slots:
+            work = self._waiting.popleft()
+            work.phase = Phase.ENCODING
+            self._running.append(work)
+            self._encoder.submit(self._encode, work)
+
+    def _dropped(self, work: Work) -> bool:
+        with self._isolated(work):
+            if work.phase is not Phase.ENDED and work.canceled:
+                raise Canceled("the request was canceled")
+        return work.phase is Phase.ENDED
+
+    def _encode(self, work: Work) -> None:
+        """Runs in the encoder's thread."""
+        with self._isolated(work):
+            work.end_stage("queue", self._now())
+            work.sink(Progress(0, work.request.steps))
+            begun = time.perf_counter()
+            work.sampling = self._family.begin(work.request)
+            work.device_seconds += time.perf_counter() - begun
+            work.end_stage("encode", self._now(), prompt_characters=len(work.request.prompt))
+            work.phase = Phase.STEPPING
+        self._wake()
+
+    def _advance(self, batch: list[Work]) -> None:
+        if not batch:
+            return
+        begun = time.perf_counter()
+        predictions = self._predict(batch)
+        seconds = time.perf_counter() - begun
+        rows = sum(work.drawing.rows for work in batch)
+        for work, prediction in zip(batch, predictions, strict=True):
+            work.shared_rows += rows
+            work.device_seconds += seconds * work.drawing.rows / rows
+            self._apply(work, prediction)
+
+    def _predict(self, batch: list[Work]) -> list[Prediction | Exception]:
+        """One pass for all; when it fails, one for each, so that a request's fault stays its own."""
+        try:
+            return self._family.predict([work.drawing for work in batch])
+        except Exception as error:  # noqa: BLE001 - whatever a model throws stays with its request
+            if len(batch) == 1:
+                return [error]
+        return [self._predict([work])[0] for work in batch]
+
+    def _apply(self, work: Work, prediction: Prediction | Exception) -> None:
+        with self._isolated(work):
+            if isinstance(prediction, Exception):
+                raise prediction
+            self._family.advance(work.drawing, prediction)
+            work.step += 1
+            self._steps_done += work.request.count
+            work.sink(Progress(work.step, work.drawing.steps))
+            if work.step == work.drawing.steps:
+                self._to_decoder(work)
+
+    def _to_decoder(self, work: Work) -> None:
+        mean = work.shared_rows / work.step
+        work.end_stage("denoise", self._now(), steps=work.step, pictures=work.request.count, mean_batch_rows=mean)
+        work.phase = Phase.DECODING
+        self._decoder.submit(self._decode, work)
+
+    def _decode(self, work: Work) -> None:
+        """Runs in the decoder's thread."""
+        with self._isolated(work):
+            begun = time.perf_counter()
+            for picture in self._pictures(work):
+                work.sink(picture)
+            work.device_seconds += time.perf_counter() - begun
+            work.end_stage("decode", self._now(), pictures=work.request.count)
+            self._end(work, Finished(work.step, work.device_seconds, tuple(work.stages)))
+        self._wake()
+
+    def _pictures(self, work: Work) -> Iterator[Picture]:
+        request = work.request
+        for index, seed in enumerate(request.seeds):
+            if work.canceled:
+                raise Canceled("the request was canceled")
+            data = self._family.picture(work.drawing, index)
+            yield Picture(index, seed, request.width, request.height, data)
+
+    def _end(self, work: Work, last: Finished | EngineError) -> None:
+        work.phase = Phase.ENDED
+        _tell(work.sink, last)
+
+    @contextmanager
+    def _isolated(self, work: Work) -> Iterator[None]:
+        """Whatever goes wrong inside ends this request and no other."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - the edge between a request and the engine's threads
+            self._end(work, error if isinstance(error, EngineError) else _failed(error))
+
+
+def _failed(error: Exception) -> EngineFailed:
+    failure = EngineFailed(f"the model failed while drawing: {type(error).__name__}: {error}")
+    failure.__cause__ = error
+    return failure
+
+
+def _tell(sink: Sink, last: Fact | EngineError) -> None:
+    """A sink that fails has lost its caller; there is nobody left to tell."""
+    try:
+        sink(last)
+    except Exception:  # noqa: BLE001 - the edge between the engine's threads and its host
+        return

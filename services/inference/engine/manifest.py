@@ -1,0 +1,159 @@
+"""`model.yaml`: what a model is, what it can do, and within which limits. Reading it needs no torch and no weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from services.inference.engine.schedulers import SCHEDULERS
+
+FILE_NAME = "model.yaml"
+HASHED_SUFFIXES = (".safetensors", ".json", ".txt")
+
+
+class ManifestError(Exception):
+    """A `model.yaml` is missing or wrong; the text names the file and each mistake."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Weights(_Part):
+    """Where the weights lie: a folder in diffusers layout, or a hub id with a pinned revision."""
+
+    path: str = Field("", description="Folder, relative to the model.yaml; `.` is the folder it lies in.")
+    hub: str = Field("", description="Hub id, e.g. `stabilityai/stable-diffusion-xl-base-1.0`.")
+    revision: str = Field(
+        "", description="Pinned commit of the hub id. For a folder it may be empty: then its content is hashed."
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.path) == bool(self.hub):
+            raise ValueError("name exactly one of `path` and `hub`")
+        if self.hub and not self.revision:
+            raise ValueError("a hub id needs a pinned `revision`")
+        return self
+
+
+class SizeRule(_Part):
+    """The widths and heights a model draws, in pixels."""
+
+    min: int = Field(ge=8)
+    max: int = Field(le=8192)
+    factor: int = Field(8, ge=1, description="Width and height are multiples of this.")
+    policy: Literal["snap", "refuse"] = Field("refuse", description="What happens to other sizes.")
+
+    def snap(self, value: int) -> int:
+        """The largest multiple of `factor` that is not above `value`, but at least the smallest size drawn."""
+        return max(value - value % self.factor, -(-self.min // self.factor) * self.factor)
+
+
+class Defaults(_Part):
+    """What a request gets that does not say."""
+
+    width: int
+    height: int
+    steps: int = Field(ge=1)
+    guidance: float = Field(ge=0)
+    scheduler: str
+
+
+class Manifest(_Part):
+    """One model."""
+
+    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
+    display_name: str
+    family: Literal["stable-diffusion"] = Field(description="The family of pipelines, a name in `families.FAMILIES`.")
+    weights: Weights
+    dtype: Literal["float32", "float16", "bfloat16"] = Field(
+        "float32", description="On an accelerator; the CPU always computes in float32."
+    )
+    capabilities: tuple[Literal["text_to_image"], ...] = ("text_to_image",)
+    size: SizeRule
+    defaults: Defaults
+    schedulers: tuple[str, ...] = Field(
+        tuple(SCHEDULERS), min_length=1, description="Names in `schedulers.SCHEDULERS`."
+    )
+    max_steps: int = Field(150, ge=1, le=150)
+    max_count: int = Field(8, ge=1, le=8)
+    max_batch: int = Field(8, ge=1, description="Pictures in one forward pass.")
+    license: str = Field(description="SPDX identifier of the weights' licence where there is one.")
+    gpu_second_price_usd: str = Field("", pattern=r"^(\d+(\.\d{1,9})?)?$", description="Decimal; empty when not known.")
+
+    @model_validator(mode="after")
+    def _schedulers_known(self) -> Self:
+        unknown = [name for name in self.schedulers if name not in SCHEDULERS]
+        if unknown:
+            raise ValueError(f"unknown schedulers {', '.join(unknown)}; known are {', '.join(SCHEDULERS)}")
+        if self.defaults.scheduler not in self.schedulers:
+            raise ValueError(f"the default scheduler {self.defaults.scheduler} is not among `schedulers`")
+        return self
+
+
+class Model(_Part):
+    """A manifest together with the folder it was read from."""
+
+    manifest: Manifest
+    folder: Path
+
+    @property
+    def weights_folder(self) -> Path | None:
+        """Where local weights lie; None for a hub id."""
+        path = self.manifest.weights.path
+        return (self.folder / path).resolve() if path else None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether loading can be tried: a hub id, or a folder with a `model_index.json`."""
+        folder = self.weights_folder
+        return folder is None or (folder / "model_index.json").is_file()
+
+    def version(self) -> str:
+        """The pinned revision; for a folder without one, a hash of its content (reads every weight file)."""
+        weights = self.manifest.weights
+        folder = self.weights_folder
+        if weights.revision or folder is None:
+            return weights.revision
+        return content_hash(folder)
+
+
+def content_hash(folder: Path) -> str:
+    """The first 12 hex digits of a hash over names and bytes of the folder's weight and configuration files."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.suffix in HASHED_SUFFIXES):
+        digest.update(path.relative_to(folder).as_posix().encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:12]
+
+
+def read_model(folder: Path) -> Model:
+    """Reads `folder/model.yaml`; ManifestError names every mistake."""
+    path = folder / FILE_NAME
+    try:
+        manifest = Manifest.model_validate(yaml.safe_load(path.read_text()))
+    except (OSError, yaml.YAMLError) as error:
+        raise ManifestError(f"{path}: {error}") from error
+    except ValidationError as error:
+        raise ManifestError(_mistakes(path, error)) from error
+    if manifest.id != folder.name:
+        raise ManifestError(f"{path}: id is {manifest.id!r} but the folder is called {folder.name!r}")
+    return Model(manifest=manifest, folder=folder)
+
+
+def read_models(root: Path) -> Mapping[str, Model]:
+    """Every model below `root`, by id; ManifestError when any `model.yaml` is wrong."""
+    folders: Iterable[Path] = sorted(path.parent for path in root.glob(f"*/{FILE_NAME}"))
+    return {model.manifest.id: model for model in map(read_model, folders)}
+
+
+def _mistakes(path: Path, error: ValidationError) -> str:
+    problems = error.errors(include_input=False, include_url=False)
+    return "\n".join(f"{path}: {'.'.join(map(str, p['loc']))}: {p['msg']}" for p in problems)

@@ -1,0 +1,86 @@
+"""One request inside the engine: its state, its marks in time, and the rounds it takes part in."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
+
+from services.inference.engine.errors import EngineError
+from services.inference.engine.facts import Fact, Stage
+from services.inference.engine.family import Sampling
+from services.inference.engine.request import DrawRequest
+
+Sink = Callable[[Fact | EngineError], None]
+
+
+class Phase(Enum):
+    """Where a request is."""
+
+    WAITING = "waiting"
+    ENCODING = "encoding"
+    STEPPING = "stepping"
+    DECODING = "decoding"
+    ENDED = "ended"
+
+
+class Work:
+    """A submitted request. `cancel` may be called from any thread, any number of times."""
+
+    def __init__(self, request: DrawRequest, sink: Sink, asked_to_stop: Callable[[], bool], now: int) -> None:
+        self.request = request
+        self.sink = sink
+        self.phase = Phase.WAITING
+        self.sampling: Sampling | None = None
+        self.step = 0
+        self.device_seconds = 0.0
+        self.shared_rows = 0
+        self.stages: list[Stage] = []
+        self.mark = now
+        self._asked_to_stop = asked_to_stop
+        self._canceled = threading.Event()
+
+    def cancel(self) -> None:
+        """Stops the request before its next step."""
+        self._canceled.set()
+
+    @property
+    def canceled(self) -> bool:
+        """Whether `cancel` was called or the host says that the caller went away."""
+        if not self._canceled.is_set() and self._asked_to_stop():
+            self._canceled.set()
+        return self._canceled.is_set()
+
+    @property
+    def drawing(self) -> Sampling:
+        """The sampling, once the request was encoded."""
+        if self.sampling is None:
+            raise RuntimeError("the request was not encoded yet")
+        return self.sampling
+
+    def end_stage(self, name: str, now: int, **attributes: str | int | float) -> None:
+        """Records the stretch since the last mark under `name`."""
+        self.stages.append(Stage(name, self.mark, now, attributes))
+        self.mark = now
+
+
+def batches(works: Iterable[Work], most_rows: int) -> Iterator[list[Work]]:
+    """Groups of equal shape with at most `most_rows` rows each (a request with more is a group of its own)."""
+    by_shape: dict[object, list[Work]] = {}
+    for work in works:
+        by_shape.setdefault(work.drawing.shape, []).append(work)
+    for same in by_shape.values():
+        yield from _split(same, most_rows)
+
+
+def _split(works: list[Work], most_rows: int) -> Iterator[list[Work]]:
+    batch: list[Work] = []
+    rows = 0
+    for work in works:
+        if batch and rows + work.drawing.rows > most_rows:
+            yield batch
+            batch, rows = [], 0
+        batch.append(work)
+        rows += work.drawing.rows
+    if batch:
+        yield batch
