@@ -1,0 +1,88 @@
+"""Reading vendors' HTTP answers: what every adapter over HTTP needs besides its own fields and codes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Mapping
+
+from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.http import AnswerTooLargeError, BrokenOffError, HttpClient, HttpRequest, NotSentError
+
+DOWNLOAD_TRIES = 3
+DOWNLOAD_PAUSE = 0.2
+LONGEST_RETRY_AFTER = 3600.0
+
+STATUSES: Mapping[int, ErrorKind] = {
+    400: ErrorKind.BAD_REQUEST,
+    401: ErrorKind.AUTHENTICATION,
+    402: ErrorKind.QUOTA,
+    403: ErrorKind.AUTHENTICATION,
+    404: ErrorKind.BAD_REQUEST,
+    408: ErrorKind.UNKNOWN_OUTCOME,
+    425: ErrorKind.OVERLOADED,
+    429: ErrorKind.RATE_LIMITED,
+    451: ErrorKind.REFUSED,
+    500: ErrorKind.OVERLOADED,
+    502: ErrorKind.UNKNOWN_OUTCOME,
+    503: ErrorKind.OVERLOADED,
+    504: ErrorKind.UNKNOWN_OUTCOME,
+    529: ErrorKind.OVERLOADED,
+}
+"""What a status means on a POST that orders pictures, where the body says nothing else."""
+
+
+def kind_of_status(status: int) -> ErrorKind:
+    """The class of a status; an unlisted 4xx is a bad request, any other unlisted one an unknown outcome."""
+    if status in STATUSES:
+        return STATUSES[status]
+    return ErrorKind.BAD_REQUEST if 400 <= status < 500 else ErrorKind.UNKNOWN_OUTCOME
+
+
+@contextlib.contextmanager
+def ordering() -> Iterator[None]:
+    """Around a POST that orders pictures: reads the failures of HTTP as a provider's."""
+    try:
+        yield
+    except NotSentError as error:
+        raise ProviderError(ErrorKind.UNREACHABLE, str(error)) from error
+    except BrokenOffError as error:
+        raise ProviderError(ErrorKind.UNKNOWN_OUTCOME, str(error)) from error
+    except AnswerTooLargeError as error:
+        raise broken(str(error)) from error
+
+
+def broken(message: str) -> ProviderError:
+    """An answer that cannot be used."""
+    return ProviderError(ErrorKind.BROKEN_ANSWER, message)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds the vendor asks us to wait, at most an hour; None when it does not say or names a date."""
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        with contextlib.suppress(ValueError, KeyError):
+            return min(max(float(headers[name]) * unit, 0.0), LONGEST_RETRY_AFTER)
+    return None
+
+
+async def download(http: HttpClient, url: str, remaining: float) -> bytes:
+    """Fetch a result from the vendor's address, within `remaining` seconds; repeating that is always safe.
+
+    Raises:
+        ProviderError: BROKEN_ANSWER when the address does not give it.
+    """
+    request = HttpRequest("GET", url, max(remaining / DOWNLOAD_TRIES, 1.0))
+    for tried in range(DOWNLOAD_TRIES):
+        if tried:
+            await asyncio.sleep(DOWNLOAD_PAUSE * tried)
+        try:
+            answer = await http.send(request)
+        except (NotSentError, BrokenOffError):
+            continue
+        except AnswerTooLargeError as error:
+            raise broken(str(error)) from error
+        if answer.status == 200:
+            return answer.body
+        if answer.status < 500:
+            break
+    raise broken("the picture's address did not give it")

@@ -1,0 +1,227 @@
+"""The port every provider of pictures stands behind.
+
+An adapter is one file: what it can do (`Capabilities`, data), how a call is made (`submit`), and how its vendor's
+errors read as `ProviderError`. An asynchronous vendor adds `resume` (poll by the vendor's id) and, where it can,
+`cancel`. Everything else stands around adapters: limits, breakers, spans, retries, fallback, storage.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pydantic import SecretStr
+
+from services.router.providers.errors import ErrorKind, ProviderError
+
+OptionValue = bool | int | float | str
+"""A value of `GenerationSpec.provider_options`."""
+
+
+@dataclass(frozen=True)
+class OptionRule:
+    """One key of `provider_options` that an adapter takes."""
+
+    kind: type
+    """`str`, `bool`, `int` or `float`."""
+    allowed: tuple[str, ...] = ()
+    """Values of a text; empty: any text of up to 200 characters."""
+    low: float = 0.0
+    """Least number."""
+    high: float = 0.0
+    """Greatest number."""
+
+    def takes(self, value: object) -> bool:
+        """Whether `value` may be sent."""
+        if self.kind in (int, float):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            return number and self.low <= float(value) <= self.high  # type: ignore[arg-type]
+        if self.kind is str and isinstance(value, str):
+            return value in self.allowed if self.allowed else 0 < len(value) <= 200
+        return isinstance(value, self.kind)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an adapter can do, as data: planning, fallback and contract suite read it, and nobody asks for a class."""
+
+    operations: frozenset[str]
+    """Operations of the contract (`TEXT_TO_IMAGE`, …)."""
+    max_count: int
+    """Pictures one call can draw; a job that wants more is served by several calls."""
+    seed: bool = False
+    negative_prompt: bool = False
+    steps: bool = False
+    guidance: bool = False
+    scheduler: bool = False
+    transparent_background: bool = False
+    quality: bool = False
+    formats: frozenset[str] = frozenset({"png"})
+    """Formats it can be asked for."""
+    replay_safe: bool = False
+    """Whether sending the same attempt twice neither charges twice nor harms: an own engine, or a vendor that knows our
+    key. Only then may an attempt with an unknown outcome be sent again."""
+    resumable: bool = False
+    """Whether a request can be taken up by its id after a crash (`resume`)."""
+    cancelable: bool = False
+    """Whether a request can be called off by its id (`cancel`). Canceling the task of `submit` always stops waiting."""
+    progress: bool = False
+    """Whether it tells steps while drawing."""
+    webhooks: bool = False
+    """Whether it can tell the end of a request by calling us."""
+    options: Mapping[str, OptionRule] = field(default_factory=dict)
+    """Keys of `provider_options` it takes. Never any that set safety, count, price or URLs."""
+
+
+NO_KEY = SecretStr("")
+
+
+@dataclass(frozen=True)
+class Account:
+    """One account at one provider, as the catalog states it."""
+
+    provider: str
+    """The provider's id in the catalog."""
+    base_url: str = ""
+    """Where its API is, up to and with the version; empty: the vendor's own."""
+    api_key: SecretStr = NO_KEY
+    """Empty where the server asks for none."""
+    variant: str = ""
+    """Which of the adapter's dialects or surfaces it speaks; empty: the adapter's default."""
+    region: str = ""
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image the call starts from."""
+
+    data: bytes
+    media_type: str
+
+
+@dataclass(frozen=True)
+class ProviderCall:
+    """One request to a provider, with everything resolved: adapters look nothing up."""
+
+    attempt_id: str
+    """Unique per attempt; adapters send it wherever the vendor takes a client's id or tag."""
+    tenant: str
+    model: str
+    """The provider's own name of the model."""
+    prompt: str
+    timeout: float
+    """Seconds the whole call may take."""
+    operation: str = "TEXT_TO_IMAGE"
+    model_version: str = ""
+    negative_prompt: str = ""
+    width: int = 0
+    """Pixels; 0 with `height` 0 = the model's default size."""
+    height: int = 0
+    count: int = 1
+    seed: int | None = None
+    """Of the first picture of this call; the next ones have seed + 1, seed + 2, … (mod 2³²)."""
+    steps: int | None = None
+    guidance: float | None = None
+    scheduler: str = ""
+    style: str = ""
+    output_format: str = ""
+    """`png`, `jpeg` or `webp`; empty = the provider's default."""
+    compression: int = 0
+    """1 to 100 for `jpeg` and `webp`; 0 = the provider's default."""
+    quality: str = ""
+    """The vendor's own word for how much effort to spend, from the catalog."""
+    transparent_background: bool = False
+    user: str = ""
+    """Opaque id of the end user, for vendors that ask for one."""
+    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    """This provider's `provider_options`, checked against `Capabilities.options`."""
+    images: tuple[InputImage, ...] = ()
+    mask: InputImage | None = None
+    """White = change; adapters convert."""
+
+
+@dataclass(frozen=True)
+class ProviderImage:
+    """One picture, as it came."""
+
+    data: bytes
+    media_type: str
+    """By its first bytes, not by what the vendor claims."""
+    seed: int | None = None
+    revised_prompt: str = ""
+
+
+@dataclass(frozen=True)
+class ProviderResult:
+    """A provider's answer. It may hold fewer pictures than were asked for, never more."""
+
+    images: tuple[ProviderImage, ...]
+    provider_request_id: str = ""
+    model_version: str = ""
+    """The version that answered, where the provider says."""
+    cost_micros: int | None = None
+    """What the provider says it charges, in micros of USD; None = see the price book."""
+    usage: Mapping[str, float] = field(default_factory=dict)
+    """Counted units the provider states (tokens, GPU seconds), for prices by unit."""
+
+
+class Listener(Protocol):
+    """Hears of a call while it runs."""
+
+    async def accepted(self, provider_request_id: str) -> None:
+        """The provider has taken the request under this id. Returns once the id is stored."""
+
+    def progress(self, step: int, steps: int) -> None:
+        """The provider has done `step` of `steps` steps. Never blocks."""
+
+
+class Provider(ABC):
+    """A source of pictures. Adapters and the wrappers around them look alike."""
+
+    name: str
+    """Its id in the catalog."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    @abstractmethod
+    async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
+        """Draw. Canceling the task stops waiting, and the drawing where the vendor allows that.
+
+        Raises:
+            ProviderError: in every case of failure; UNKNOWN_OUTCOME when the request may have been taken.
+        """
+
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        """Take up a request that was accepted under this id. Only with `Capabilities.resumable`."""
+        raise ProviderError(ErrorKind.UNKNOWN_OUTCOME, f"{self.name} cannot take up a request again")
+
+    async def cancel(self, provider_request_id: str) -> None:
+        """Call off a request by its id; nothing happens when it has ended. Only with `Capabilities.cancelable`."""
+        raise ProviderError(ErrorKind.BAD_REQUEST, f"{self.name} cannot call off a request")
+
+    async def close(self) -> None:  # noqa: B027 - most adapters hold nothing
+        """Free what the provider holds. May be repeated."""
+
+
+_SIGNATURES: tuple[tuple[bytes, str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+    (b"GIF8", "image/gif"),
+)
+
+
+def media_type_of(data: bytes) -> str:
+    """The media type that the first bytes tell; empty when they are no picture we know."""
+    for signature, media_type in _SIGNATURES:
+        if data.startswith(signature):
+            return media_type
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "image/webp"
+    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
+        return "image/avif"
+    return ""

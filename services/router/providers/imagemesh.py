@@ -1,0 +1,173 @@
+"""The mesh's own GPUs as one more provider: the inference service behind `imagemesh.inference.v1`.
+
+Drawing again costs nobody twice and gives the same picture, so it is replay-safe. Leaving the call frees the engine
+before its next step.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+
+import grpc.aio
+from imagemesh.inference.v1 import generation_pb2, inference_service_pb2, inference_service_pb2_grpc
+from imagemesh.type.v1 import image_pb2
+
+from mesh.channel import as_tenant
+from mesh.errors import Code, MeshError
+from mesh.status import peer_errors
+from services.router.providers.base import (
+    Capabilities,
+    Listener,
+    Provider,
+    ProviderCall,
+    ProviderImage,
+    ProviderResult,
+    media_type_of,
+)
+from services.router.providers.errors import ErrorKind, ProviderError
+
+THREAD_BYTES = 256 * 1024
+"""Pictures above this are hashed in a thread."""
+
+KINDS: Mapping[Code, ErrorKind] = {
+    Code.INVALID_ARGUMENT: ErrorKind.BAD_REQUEST,
+    Code.NOT_FOUND: ErrorKind.BAD_REQUEST,
+    Code.UNIMPLEMENTED: ErrorKind.BAD_REQUEST,
+    Code.ALREADY_EXISTS: ErrorKind.BAD_REQUEST,
+    Code.UNAUTHENTICATED: ErrorKind.AUTHENTICATION,
+    Code.PERMISSION_DENIED: ErrorKind.AUTHENTICATION,
+    Code.RESOURCE_EXHAUSTED: ErrorKind.RATE_LIMITED,
+    Code.UNAVAILABLE: ErrorKind.UNREACHABLE,
+    Code.FAILED_PRECONDITION: ErrorKind.OVERLOADED,
+    Code.ABORTED: ErrorKind.OVERLOADED,
+    Code.INTERNAL: ErrorKind.OVERLOADED,
+    Code.DEADLINE_EXCEEDED: ErrorKind.TIMEOUT,
+    Code.CANCELED: ErrorKind.UNKNOWN_OUTCOME,
+    Code.DATA_LOSS: ErrorKind.BROKEN_ANSWER,
+}
+"""What a failed call means. UNAVAILABLE, also from within a stream, counts as unreachable: a repeat harms nobody."""
+
+
+class OwnEngine(Provider):
+    """The adapter."""
+
+    name = "imagemesh"
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = inference_service_pb2_grpc.InferenceServiceStub(channel)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Bounds of the service; each model's own are in the catalog."""
+        return Capabilities(
+            frozenset({"TEXT_TO_IMAGE"}),
+            max_count=8,
+            seed=True,
+            negative_prompt=True,
+            steps=True,
+            guidance=True,
+            scheduler=True,
+            replay_safe=True,
+            progress=True,
+        )
+
+    async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
+        """Follow the stream to its summary."""
+        with _translated():
+            stream = self._stub.Generate(_request(call), timeout=call.timeout, metadata=as_tenant(call.tenant))
+            try:
+                return await _collect(call, aiter(stream), listener)
+            finally:
+                stream.cancel()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        with peer_errors("inference"):
+            yield
+    except MeshError as error:
+        kind = KINDS.get(error.code, ErrorKind.OVERLOADED)
+        raise ProviderError(kind, error.message, retry_after=error.retry_after) from error
+
+
+def _request(call: ProviderCall) -> inference_service_pb2.GenerateRequest:
+    return inference_service_pb2.GenerateRequest(
+        request_id=call.attempt_id,
+        model_id=call.model,
+        model_version=call.model_version,
+        operation=call.operation.lower(),
+        prompt=call.prompt,
+        negative_prompt=call.negative_prompt,
+        width=call.width,
+        height=call.height,
+        count=call.count,
+        seed=call.seed,
+        steps=call.steps,
+        guidance=call.guidance,
+        scheduler=call.scheduler,
+    )
+
+
+async def _collect(
+    call: ProviderCall,
+    stream: AsyncIterator[inference_service_pb2.GenerateResponse],
+    listener: Listener,
+) -> ProviderResult:
+    pictures: dict[int, _Picture] = {}
+    async for event in stream:
+        which = event.WhichOneof("event")
+        if which == "progress":
+            listener.progress(event.progress.step, event.progress.steps)
+        elif which == "chunk":
+            pictures.setdefault(event.chunk.index, _Picture()).add(event.chunk)
+        elif which == "summary":
+            return await _result(call, event.summary, pictures)
+    raise ProviderError(ErrorKind.UNKNOWN_OUTCOME, "the engine's stream ended early")
+
+
+class _Picture:
+    """A picture being put together."""
+
+    def __init__(self) -> None:
+        self._data = bytearray()
+        self._sha256: str | None = None
+
+    def add(self, chunk: image_pb2.Chunk) -> None:
+        if chunk.offset != len(self._data) or self._sha256 is not None:
+            raise ProviderError(ErrorKind.BROKEN_ANSWER, "a picture's pieces are out of order")
+        self._data += chunk.data
+        if chunk.last:
+            self._sha256 = chunk.sha256
+
+    async def whole(self) -> bytes:
+        data = bytes(self._data)
+        if len(data) > THREAD_BYTES:
+            digest = await asyncio.to_thread(hashlib.sha256, data)
+        else:
+            digest = hashlib.sha256(data)
+        if digest.hexdigest() != self._sha256:
+            raise ProviderError(ErrorKind.BROKEN_ANSWER, "a picture did not arrive whole")
+        return data
+
+
+async def _result(
+    call: ProviderCall, summary: generation_pb2.Summary, pictures: Mapping[int, _Picture]
+) -> ProviderResult:
+    images = []
+    for index, described in enumerate(summary.images[: call.count]):
+        if index not in pictures:
+            raise ProviderError(ErrorKind.BROKEN_ANSWER, "a picture is missing")
+        data = await pictures[index].whole()
+        images.append(ProviderImage(data, media_type_of(data) or described.media_type, seed=described.seed))
+    if not images:
+        raise ProviderError(ErrorKind.BROKEN_ANSWER, "no picture came")
+    return ProviderResult(
+        tuple(images),
+        provider_request_id=call.attempt_id,
+        model_version=summary.model_version,
+        usage={"gpu_seconds": summary.gpu_seconds, "steps": summary.steps},
+    )
