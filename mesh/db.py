@@ -18,7 +18,6 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -90,8 +89,8 @@ class SqliteDatabase(Database):
     dialect = "sqlite"
 
     def __init__(self, config: DatabaseConfig) -> None:
-        self._writing = _sqlite_engine(config.url, "BEGIN IMMEDIATE", connections=1)
-        self._reading = _sqlite_engine(config.url, "BEGIN", connections=READERS)
+        self._writing = sqlite_engine(config.url, "BEGIN IMMEDIATE", connections=1)
+        self._reading = sqlite_engine(config.url, "BEGIN", connections=READERS)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sql-write")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sql-read")
         self._pending: deque[tuple[Work[Any], asyncio.Future[Any]]] = deque()
@@ -169,7 +168,8 @@ def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None
         future.set_exception(error)
 
 
-def _sqlite_engine(url: str, begin: str, connections: int) -> sa.Engine:
+def sqlite_engine(url: str, begin: str, connections: int) -> sa.Engine:
+    """A synchronous engine on the file whose transactions start with `begin`."""
     engine = sa.create_engine(
         url,
         poolclass=QueuePool,
@@ -199,7 +199,7 @@ class PostgresDatabase(Database):
     dialect = "postgresql"
 
     def __init__(self, config: DatabaseConfig) -> None:
-        self._engine = _postgres_engine(config)
+        self._engine = postgres_engine(config)
 
     async def read(self, work: Work[T]) -> T:
         """Runs `work` in a transaction of its own."""
@@ -218,7 +218,8 @@ class PostgresDatabase(Database):
         await self._engine.dispose()
 
 
-def _postgres_engine(config: DatabaseConfig) -> AsyncEngine:
+def postgres_engine(config: DatabaseConfig) -> AsyncEngine:
+    """An asyncpg engine with deadlines on connecting and on every statement."""
     return create_async_engine(
         config.url,
         pool_size=config.pool_size,
@@ -257,47 +258,3 @@ def insert_or_ignore(connection: sa.Connection, table: sa.Table, values: Mapping
     """Inserts the row unless a unique constraint stands against it; tells whether it was inserted."""
     result = connection.execute(upsert(connection, table).on_conflict_do_nothing(), dict(values))
     return result.rowcount > 0
-
-
-async def upgrade(url: str, migrations: Path) -> None:
-    """Brings the schema to the newest revision in `migrations`; safe when several processes do it at once."""
-    if sa.make_url(url).get_backend_name() == "sqlite":
-        await asyncio.to_thread(_upgrade_sqlite, url, migrations)
-        return
-    engine = _postgres_engine(DatabaseConfig(url, pool_size=1))
-    try:
-        async with engine.begin() as connection:
-            await connection.execute(sa.text("SELECT pg_advisory_xact_lock(7366011)"))
-            await connection.run_sync(_alembic, migrations)
-    finally:
-        await engine.dispose()
-
-
-def _upgrade_sqlite(url: str, migrations: Path) -> None:
-    engine = _sqlite_engine(url, "BEGIN IMMEDIATE", connections=1)
-    with engine.begin() as connection:
-        _alembic(connection, migrations)
-    engine.dispose()
-
-
-def _alembic(connection: sa.Connection, migrations: Path) -> None:
-    from alembic import command
-    from alembic.config import Config
-
-    config = Config()
-    config.set_main_option("script_location", str(migrations))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
-
-
-def run_migrations(metadata: sa.MetaData, version_table: str) -> None:
-    """The body of a service's `migrations/env.py`; `version_table` keeps services apart in one database."""
-    from alembic import context
-
-    context.configure(
-        connection=context.config.attributes["connection"],
-        target_metadata=metadata,
-        version_table=version_table,
-        transaction_per_migration=False,
-    )
-    context.run_migrations()

@@ -7,8 +7,6 @@ starts and one when it ends, so that the spans of a killed process can still be 
 from __future__ import annotations
 
 import asyncio
-import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mesh.errors import MeshError
+from mesh.logs import configure_logs, logger
 from mesh.span_files import SpanFile
 
 Value = str | bool | int | float
@@ -38,6 +37,11 @@ KINDS = {
 }
 PROPAGATOR = TraceContextTextMapPropagator()
 SCOPE = "imagemesh"
+
+__all__ = [
+    "Span", "Telemetry", "TelemetryConfig", "TraceContext", "begin", "context_of", "counter", "current", "histogram",
+    "logger", "record_span", "span", "start",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ class Telemetry:
 
 def start(config: TelemetryConfig) -> Telemetry:
     """Sets up logs, traces and metrics for this process. A second call in one process only sets up logs again."""
-    configure_logs(config.service, config.log_level)
+    configure_logs(config.service, config.log_level, _trace_ids)
     if isinstance(trace.get_tracer_provider(), TracerProvider):
         return Telemetry(None, None)
     resource = Resource.create({"service.name": config.service})
@@ -288,48 +292,6 @@ def counter(name: str, unit: str, text: str) -> metrics.Counter:
 def histogram(name: str, unit: str, text: str) -> metrics.Histogram:
     """A distribution: `.record(0.2, {"method": …})`."""
     return metrics.get_meter(SCOPE).create_histogram(name, unit, text)
-
-
-def configure_logs(service: str, level: str) -> None:
-    """JSON lines on standard error, from structlog and from the libraries' own loggers alike."""
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _trace_ids,
-        _service(service),
-    ]
-    structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, structlog.processors.JSONRenderer()],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.JSONRenderer(),
-            ],
-        )
-    )
-    least = max(logging.WARNING, logging.getLevelNamesMapping()[level.upper()])
-    logging.basicConfig(handlers=[handler], level=least, force=True)
-
-
-def logger(name: str) -> structlog.typing.FilteringBoundLogger:
-    """A logger whose lines carry `module`, the service and the current trace and span ids."""
-    return cast(structlog.typing.FilteringBoundLogger, structlog.get_logger(module=name))
-
-
-def _service(name: str) -> structlog.typing.Processor:
-    def add(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-        event["service"] = name
-        return event
-
-    return add
 
 
 def _trace_ids(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
