@@ -1,0 +1,4 @@
+"""Trains the demo text-to-image model from nothing, on pictures this package draws itself.
+
+vocabulary -> facts -> drawing, captions -> tokenizer, vae, unet -> export, evaluate (judge)
+"""
