@@ -1,0 +1,75 @@
+"""Renders deploy/k8s with kustomize and checks the result offline: the Kubernetes schema, and the rules of the house."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+KUSTOMIZE = ROOT / ".cache" / "tools" / "kustomize"
+LAYERS = ("base",)
+KUBERNETES = "1.37"
+PROCESSES = {"router-api", "router-worker", "moderation", "storage", "inference"}
+
+Manifest = dict[str, Any]
+
+
+def render(layer: str) -> list[Manifest]:
+    """The manifests of one kustomize layer."""
+    folder = ROOT / "deploy" / "k8s" / layer
+    built = subprocess.run([KUSTOMIZE, "build", folder], check=True, capture_output=True, text=True)
+    return [document for document in yaml.safe_load_all(built.stdout) if document]
+
+
+def schema_problems(manifest: Manifest) -> Iterator[str]:
+    """What the Kubernetes schema of the pinned version says against the manifest."""
+    try:
+        kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    except kubernetes_validate.ValidationError as error:
+        yield f"{name_of(manifest)}: {error.message}"
+
+
+def house_problems(manifest: Manifest) -> Iterator[str]:
+    """Every container has probes, requests, a memory limit, and no more rights than it needs."""
+    if manifest["kind"] not in ("Deployment", "StatefulSet"):
+        return
+    pod = manifest["spec"]["template"]["spec"]
+    if not pod.get("securityContext", {}).get("runAsNonRoot"):
+        yield f"{name_of(manifest)}: must run as another user than root"
+    for container in pod["containers"]:
+        where = f"{name_of(manifest)}/{container['name']}"
+        missing = {"livenessProbe", "startupProbe", "resources", "securityContext"} - container.keys()
+        if missing:
+            yield f"{where}: lacks {', '.join(sorted(missing))}"
+        if "memory" not in container.get("resources", {}).get("limits", {}):
+            yield f"{where}: lacks a memory limit"
+
+
+def name_of(manifest: Manifest) -> str:
+    """Kind and name, for messages."""
+    return f"{manifest['kind']}/{manifest['metadata']['name']}"
+
+
+def main() -> None:
+    """Prints every problem; exits with 1 when there is any."""
+    problems: list[str] = []
+    for layer in LAYERS:
+        manifests = render(layer)
+        for manifest in manifests:
+            problems += [*schema_problems(manifest), *house_problems(manifest)]
+        deployed = {m["metadata"]["name"] for m in manifests if m["kind"] == "Deployment"}
+        if deployed != PROCESSES:
+            problems.append(f"{layer}: Deployments are {sorted(deployed)}, the processes are {sorted(PROCESSES)}")
+        print(f"{layer}: {len(manifests)} manifests")
+    if problems:
+        sys.exit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()
