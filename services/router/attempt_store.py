@@ -1,7 +1,7 @@
-"""Attempts in SQL: a row is written before the provider is called, and everything known about the call is kept in it.
+"""Attempts in SQL: a row is written before the provider is called, and what is known of the call is kept in it.
 
-An attempt that may have reached a provider and whose outcome is not stored is UNKNOWN: it is held against the budget and
-never sent to that provider again.
+An attempt that may have reached a provider and whose outcome is not stored is UNKNOWN: it is held against the budget
+and never sent to that provider again.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from mesh.db import Database, now_us
 from mesh.errors import MeshError
 from mesh.status import to_rpc_status
 from services.router import job_events, ledger_store
-from services.router.job_events import Subject, timestamp, usd
+from services.router.job_events import Subject
 from services.router.leases import Attempt, Lease, LeaseLost
 from services.router.ledger_store import Account
+from services.router.money import Money
 from services.router.tables import attempts, jobs
 from services.router.tables import outbox as outbox_rows
+from services.router.wire import money_to_proto, time_to_proto
 
 _COLUMNS = tuple(attempts.c[name] for name in Attempt.__slots__)
 _OF_JOBS = (
@@ -108,7 +110,7 @@ class AttemptStore:
         return found.get(job_id, ())
 
     async def resolve_unknown(self, attempt_id: str, end: AttemptEnd) -> str | None:
-        """A late fact about an UNKNOWN attempt: ends its hold and wakes its job; the job's id, None if nothing changed."""
+        """A late fact about an UNKNOWN attempt: ends its hold, wakes its job; the job's id, None if nothing changed."""
         return await self._database.write(lambda connection: _resolve(connection, attempt_id, end))
 
 
@@ -139,10 +141,10 @@ def message(attempt: Attempt) -> job_pb2.Attempt:
         provider_request_id=attempt.provider_request_id,
         state=job_pb2.AttemptState.Value(f"ATTEMPT_STATE_{attempt.state}"),
         error=status_pb2.Status.FromString(attempt.error) if attempt.error else None,
-        cost=usd(attempt.cost_micros),
+        cost=money_to_proto(Money(attempt.cost_micros)),
         indices=attempt.indices,
-        start_time=timestamp(attempt.start_time),
-        end_time=None if attempt.end_time is None else timestamp(attempt.end_time),
+        start_time=time_to_proto(attempt.start_time),
+        end_time=time_to_proto(attempt.end_time),
     )
 
 
@@ -233,4 +235,4 @@ POKED: dict[Any, Any] = {
         (sa.and_(jobs.c.state == "RUNNING", jobs.c.lease_owner == ""), now_us()), else_=jobs.c.wake_at
     ),
 }
-"""The columns a writer without the lease sets so that the job looks at a new fact: now if parked, else before it parks."""
+"""What a writer without the lease sets so that the job looks at a new fact: now if parked, else before it parks."""

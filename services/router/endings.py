@@ -59,9 +59,7 @@ _END = (
 _END_LEASED = _END.where(jobs.c.epoch == sa.bindparam("v_epoch"), jobs.c.state == "RUNNING")
 _END_QUEUED = _END.where(jobs.c.state == "QUEUED")
 _FEWER = (
-    sa.update(tenants)
-    .where(tenants.c.tenant == sa.bindparam("v_tenant"))
-    .values(unfinished=tenants.c.unfinished - 1)
+    sa.update(tenants).where(tenants.c.tenant == sa.bindparam("v_tenant")).values(unfinished=tenants.c.unfinished - 1)
 )
 _FORGET_INPUTS = sa.delete(job_inputs).where(job_inputs.c.job_id == sa.bindparam("v_job"))
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.rpc import status_pb2
-from google.type import money_pb2
 from imagemesh.events.v1 import api_key_pb2, attempt_pb2, job_pb2
 from imagemesh.router.v1 import job_pb2 as router_job_pb2
 
 from mesh.events import Event
 from mesh.ids import derived_id
+from services.router.money import Money
+from services.router.wire import money_to_proto, time_to_proto
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,37 +45,30 @@ class JobEnding:
     verdict_id: str
 
 
-def timestamp(time_us: int) -> Timestamp:
-    """The instant as a message."""
-    return Timestamp(seconds=time_us // 1_000_000, nanos=time_us % 1_000_000 * 1000)
-
-
-def usd(micros: int) -> money_pb2.Money:
-    """The amount as a message."""
-    return money_pb2.Money(currency_code="USD", units=micros // 1_000_000, nanos=micros % 1_000_000 * 1000)
-
-
-def queued(subject: Subject, job: router_job_pb2.Job, key_id: str) -> Event:
-    """JobQueued, from the job as it is answered to its caller."""
+def queued_message(tenant: str, key_id: str, job: router_job_pb2.Job) -> bytes:
+    """JobQueued for a job that is about to be stored; `queued` adds when that was."""
     spec = job.spec
-    prompt = spec.prompt.encode()
-    message = job_pb2.JobQueued(
-        tenant=subject.tenant,
-        job_id=subject.subject_id,
-        version=subject.version,
+    return job_pb2.JobQueued(
+        tenant=tenant,
+        job_id=job.job_id,
+        version=1,
         user=job.options.user,
         key_id=key_id,
         lane=job.options.lane or router_job_pb2.LANE_INTERACTIVE,
         operation=spec.operation or router_job_pb2.OPERATION_TEXT_TO_IMAGE,
         model=spec.model,
         count=max(1, spec.count),
-        prompt_sha256=hashlib.sha256(prompt).hexdigest(),
+        prompt_sha256=hashlib.sha256(spec.prompt.encode()).hexdigest(),
         prompt_length=len(spec.prompt),
         quoted_cost=job.quoted_cost,
         parent_job_id=job.parent_job_id,
-        create_time=job.create_time,
-    )
-    return _event("JobQueued", subject, message)
+    ).SerializeToString()
+
+
+def queued(subject: Subject, message: bytes) -> Event:
+    """JobQueued. Serialised messages that follow each other are merged by whoever reads them."""
+    moment = job_pb2.JobQueued(create_time=time_to_proto(subject.time_us)).SerializeToString()
+    return _event("JobQueued", subject, message + moment)
 
 
 def started(subject: Subject) -> Event:
@@ -83,18 +77,17 @@ def started(subject: Subject) -> Event:
         tenant=subject.tenant,
         job_id=subject.subject_id,
         version=subject.version,
-        start_time=timestamp(subject.time_us),
+        start_time=time_to_proto(subject.time_us),
     )
     return _event("JobStarted", subject, message)
 
 
 def ended(subject: Subject, end: JobEnding) -> Event:
     """JobSucceeded, JobFailed, JobBlocked or JobCanceled."""
-    make = {"SUCCEEDED": _succeeded, "FAILED": _failed, "BLOCKED": _blocked, "CANCELED": _canceled}[end.state]
-    message: job_pb2.JobSucceeded | job_pb2.JobFailed | job_pb2.JobBlocked | job_pb2.JobCanceled = make(end)
+    message = _ENDINGS[end.state](end)
     message.tenant, message.job_id, message.version = subject.tenant, subject.subject_id, subject.version
-    message.create_time.CopyFrom(timestamp(end.create_time))
-    message.end_time.CopyFrom(timestamp(subject.time_us))
+    message.create_time.CopyFrom(time_to_proto(end.create_time))
+    message.end_time.CopyFrom(time_to_proto(subject.time_us))
     return _event("Job" + end.state.capitalize(), subject, message)
 
 
@@ -121,7 +114,7 @@ def attempt_finished(subject: Subject, attempt: router_job_pb2.Attempt) -> Event
 def key_revoked(subject: Subject) -> Event:
     """ApiKeyRevoked."""
     message = api_key_pb2.ApiKeyRevoked(
-        tenant=subject.tenant, key_id=subject.subject_id, revoke_time=timestamp(subject.time_us)
+        tenant=subject.tenant, key_id=subject.subject_id, revoke_time=time_to_proto(subject.time_us)
     )
     return _event("ApiKeyRevoked", subject, message)
 
@@ -138,7 +131,7 @@ def _succeeded(end: JobEnding) -> job_pb2.JobSucceeded:
     return job_pb2.JobSucceeded(
         images=published,
         count=len(images),
-        cost=usd(end.cost_micros),
+        cost=money_to_proto(Money(end.cost_micros)),
         cache_hit=end.cache_hit,
         model=end.model,
         provider=end.provider,
@@ -161,14 +154,23 @@ def _canceled(_end: JobEnding) -> job_pb2.JobCanceled:
     return job_pb2.JobCanceled()
 
 
-def _event(kind: str, subject: Subject, message: Message, *more: str | int) -> Event:
+_EndMessage = job_pb2.JobSucceeded | job_pb2.JobFailed | job_pb2.JobBlocked | job_pb2.JobCanceled
+_ENDINGS: Mapping[str, Callable[[JobEnding], _EndMessage]] = {
+    "SUCCEEDED": _succeeded,
+    "FAILED": _failed,
+    "BLOCKED": _blocked,
+    "CANCELED": _canceled,
+}
+
+
+def _event(kind: str, subject: Subject, message: Message | bytes, *more: str | int) -> Event:
     """The id derives from the fact, so that the same fact told twice is one event."""
     return Event(
         id=derived_id("evt", kind, subject.subject_id, subject.version, *more),
         type=kind,
         tenant=subject.tenant,
         subject_id=subject.subject_id,
-        data=message.SerializeToString(),
+        data=message if isinstance(message, bytes) else message.SerializeToString(),
         version=subject.version,
         time_us=subject.time_us,
         traceparent=subject.traceparent,

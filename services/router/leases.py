@@ -151,8 +151,9 @@ class Ending:
     """How a job ends. Written in one transaction with the settlement and the event.
 
     images: serialised `Job` with only `images`; None keeps what is stored. cost_micros: the debit asked for; never more
-    than the reservation is taken. model, provider, image_count: what drew and how many, for the usage counters. cache_key: stores the
-    pictures for later jobs when SUCCEEDED; empty stores nothing. verdict_id: the deciding verdict, when BLOCKED.
+    than the reservation is taken. model, provider, image_count: what drew and how many, for the usage counters.
+    cache_key: stores the pictures for later jobs when SUCCEEDED; empty stores nothing. verdict_id: the deciding one,
+    when BLOCKED.
     """
 
     state: str

@@ -24,7 +24,7 @@ _AMOUNT = sa.bindparam("amount", type_=sa.BigInteger)
 
 _RESERVE = (
     sa.update(budgets)
-    .where(_BUDGET, sa.or_(budgets.c.cap_micros.is_(None), _COMMITTED + _AMOUNT <= budgets.c.cap_micros))
+    .where(_BUDGET, sa.or_(budgets.c.cap_micros.is_(None), budgets.c.cap_micros >= _COMMITTED + _AMOUNT))
     .values(reserved_micros=budgets.c.reserved_micros + _AMOUNT)
 )
 _SETTLE = (
@@ -218,14 +218,20 @@ def _entry(account: Account, kind: str, amount: int, time_us: int, attempt_id: s
 
 def _entry_of(connection: sa.Connection, attempt_id: str, kind: str) -> Entry | None:
     table = ledger_entries
-    row = connection.execute(sa.select(table).where(table.c.attempt_id == attempt_id, table.c.kind == kind)).one_or_none()
+    row = connection.execute(
+        sa.select(table).where(table.c.attempt_id == attempt_id, table.c.kind == kind)
+    ).one_or_none()
     return None if row is None else Entry(*row)
 
 
 def _entries(connection: sa.Connection, wanted: EntryFilter, after: str, limit: int) -> list[Entry]:
     table = ledger_entries
     query = sa.select(table).where(table.c.tenant == wanted.tenant)
-    for column, value in ((table.c.key_id, wanted.key_id), (table.c.job_id, wanted.job_id), (table.c.kind, wanted.kind)):
+    for column, value in (
+        (table.c.key_id, wanted.key_id),
+        (table.c.job_id, wanted.job_id),
+        (table.c.kind, wanted.kind),
+    ):
         if value:
             query = query.where(column == value)
     if wanted.since:

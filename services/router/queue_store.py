@@ -13,13 +13,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from mesh import outbox
-from mesh.db import Database, now_us
+from mesh.db import Database
 from mesh.errors import Internal
-from services.router import attempt_store, endings, job_events
+from services.router import attempt_store, endings, job_events, queue_sql
 from services.router.attempt_store import POKED
 from services.router.job_events import Subject
 from services.router.leases import (
-    DEADLINE_PAUSED_BY,
+    Attempt,
     Beat,
     ClaimedJob,
     ClaimRequest,
@@ -30,118 +30,8 @@ from services.router.leases import (
     Parking,
     Pulse,
 )
-from services.router.tables import job_inputs, jobs, lanes
+from services.router.tables import job_inputs, jobs
 from services.router.tables import outbox as outbox_rows
-
-_NOW = now_us()
-_LEASE_END = _NOW + sa.bindparam("v_lease_us", type_=sa.BigInteger)
-_MINE = (jobs.c.job_id == sa.bindparam("v_job"), jobs.c.epoch == sa.bindparam("v_epoch"), jobs.c.state == "RUNNING")
-
-_CLAIMED = tuple(
-    jobs.c[name] for name in ClaimedJob.__slots__ if name not in ("lease", "claim_time", "attempts")
-)
-
-
-def _candidates(where: Sequence[sa.ColumnElement[bool]], order: Sequence[sa.ColumnElement[Any]]) -> sa.Select[Any]:
-    picked = (
-        sa.select(jobs.c.job_id)
-        .where(jobs.c.lane == sa.bindparam("v_lane"), *where)
-        .order_by(*order)
-        .limit(sa.bindparam("v_limit", type_=sa.Integer))
-        .with_for_update(skip_locked=True)
-    )
-    return sa.select(picked.subquery().c.job_id)
-
-
-# Literal states let the partial indexes serve these.
-_RUNNING = jobs.c.state == sa.literal_column("'RUNNING'")
-_QUEUED = jobs.c.state == sa.literal_column("'QUEUED'")
-_DUE = _candidates([_RUNNING, jobs.c.wake_at <= _NOW], [jobs.c.wake_at])
-_WAITING = _candidates([_QUEUED, jobs.c.run_at <= _NOW], [jobs.c.turn])
-_PICKED = sa.union_all(_DUE, _WAITING).limit(sa.bindparam("v_limit", type_=sa.Integer)).cte("picked")
-_CLAIM = (
-    sa.update(jobs)
-    .where(jobs.c.job_id.in_(sa.select(_PICKED.c.job_id)))
-    .values(
-        state="RUNNING",
-        version=jobs.c.version + sa.case((jobs.c.state == "QUEUED", 1), else_=0),
-        epoch=jobs.c.epoch + 1,
-        lease_owner=sa.bindparam("v_owner"),
-        lease_until=_LEASE_END,
-        wake_at=_LEASE_END,
-        taken_from=jobs.c.lease_owner,
-        step_losses=jobs.c.step_losses + sa.case((jobs.c.lease_owner != "", 1), else_=0),
-        deadline=jobs.c.deadline
-        + sa.case((jobs.c.waiting_for.in_(DEADLINE_PAUSED_BY), _NOW - jobs.c.parked_at), else_=0),
-        parked_at=sa.case((jobs.c.waiting_for.in_(DEADLINE_PAUSED_BY), _NOW), else_=jobs.c.parked_at),
-        poked=False,
-        start_time=sa.func.coalesce(jobs.c.start_time, _NOW),
-    )
-    .returning(*_CLAIMED, jobs.c.job_id, jobs.c.epoch, jobs.c.turn, _NOW.label("claim_time"))
-)
-_SERVED = (
-    sa.update(lanes)
-    .where(lanes.c.lane == sa.bindparam("v_lane"), lanes.c.served < sa.bindparam("v_turn"))
-    .values(served=sa.bindparam("v_turn"))
-)
-_BEAT = (
-    sa.update(jobs)
-    .where(jobs.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
-    .where(jobs.c.lease_owner == sa.bindparam("v_owner"), jobs.c.state == "RUNNING")
-    .values(lease_until=_LEASE_END, wake_at=_LEASE_END)
-    .returning(jobs.c.job_id, jobs.c.epoch, jobs.c.cancel_requested, jobs.c.step, jobs.c.progress_step)
-)
-_MOVE = (
-    sa.update(jobs)
-    .where(*_MINE)
-    .values(
-        step_losses=sa.case((jobs.c.step == sa.bindparam("v_step"), jobs.c.step_losses), else_=0),
-        step=sa.bindparam("v_step"),
-        progress_step=sa.bindparam("v_done"),
-        progress_steps=sa.bindparam("v_steps"),
-    )
-)
-_WAITING_FOR = sa.bindparam("v_waiting_for", type_=sa.Text)
-_PARK = (
-    sa.update(jobs)
-    .where(*_MINE)
-    .values(
-        lease_owner="",
-        lease_until=None,
-        version=jobs.c.version + sa.case((jobs.c.waiting_for != _WAITING_FOR, 1), else_=0),
-        waiting_for=_WAITING_FOR,
-        parked_at=_NOW,
-        wake_at=sa.case((sa.or_(jobs.c.poked, jobs.c.cancel_requested), _NOW), else_=_LEASE_END),
-        run_traceparent=sa.bindparam("v_run"),
-        step_losses=0,
-    )
-)
-_RESUME = (
-    sa.update(jobs)
-    .where(*_MINE)
-    .values(
-        version=jobs.c.version + sa.case((jobs.c.waiting_for != "", 1), else_=0), waiting_for="", parked_at=None
-    )
-)
-_RELEASE = (
-    sa.update(jobs)
-    .where(*_MINE)
-    .values(lease_owner="", lease_until=None, wake_at=_NOW, run_traceparent=sa.bindparam("v_run"))
-)
-_COMMIT = (
-    sa.update(jobs)
-    .where(*_MINE, sa.or_(jobs.c.committed, sa.not_(jobs.c.cancel_requested)))
-    .values(
-        committed=True,
-        images=sa.case((jobs.c.committed, jobs.c.images), else_=sa.bindparam("v_images", type_=sa.LargeBinary)),
-        step="publish",
-        step_losses=sa.case((jobs.c.step == "publish", jobs.c.step_losses), else_=0),
-    )
-)
-_HELD = sa.select(jobs.c.lease_until - _NOW).where(*_MINE)
-_STORE_SPEC = sa.update(jobs).where(*_MINE).values(spec=sa.bindparam("v_spec"), has_inputs=False)
-_DEPTHS = sa.select(jobs.c.lane, sa.func.count()).where(_QUEUED).group_by(jobs.c.lane)
-_NEXT_WAKE = sa.select(sa.func.min(jobs.c.wake_at) - _NOW).where(_RUNNING, jobs.c.lane == sa.bindparam("v_lane"))
 
 
 class QueueStore:
@@ -165,21 +55,21 @@ class QueueStore:
             "v_lease_us": _us(parking.wake_in_s),
             "v_run": parking.run_traceparent,
         }
-        await self._fenced(_PARK, lease, values)
+        await self._fenced(queue_sql.PARK, lease, values)
 
     async def resume(self, lease: Lease) -> None:
         """Says that the cause of waiting is gone and the job goes on."""
-        await self._fenced(_RESUME, lease, {})
+        await self._fenced(queue_sql.RESUME, lease, {})
 
     async def release(self, lease: Lease, run_traceparent: str = "") -> None:
         """Hands the job back, claimable at once; no loss is counted."""
-        await self._fenced(_RELEASE, lease, {"v_run": run_traceparent})
+        await self._fenced(queue_sql.RELEASE, lease, {"v_run": run_traceparent})
 
     async def store_inputs(self, lease: Lease, spec: bytes) -> None:
         """Replaces the spec by one that names assets, and removes the bytes that waited."""
 
         def work(connection: sa.Connection) -> None:
-            _write(connection, _STORE_SPEC, lease, {"v_spec": spec})
+            _write(connection, queue_sql.STORE_SPEC, lease, {"v_spec": spec})
             connection.execute(sa.delete(job_inputs).where(job_inputs.c.job_id == lease.job_id))
 
         await self._database.write(work)
@@ -205,7 +95,7 @@ class QueueStore:
     async def check(self, lease: Lease, margin_s: float) -> bool:
         """Whether the lease is still ours and lasts at least `margin_s` more."""
         values = _fence(lease)
-        left = await self._database.read(lambda connection: connection.execute(_HELD, values).scalar())
+        left = await self._database.read(lambda connection: connection.execute(queue_sql.HELD, values).scalar())
         return left is not None and left >= _us(margin_s)
 
     async def poke(self, job_id: str) -> None:
@@ -215,13 +105,13 @@ class QueueStore:
 
     async def depths(self) -> Mapping[str, int]:
         """Waiting jobs per lane."""
-        rows = await self._database.read(lambda connection: connection.execute(_DEPTHS).all())
-        return {lane: count for lane, count in rows}
+        rows = await self._database.read(lambda connection: connection.execute(queue_sql.DEPTHS).all())
+        return {row.lane: row.waiting for row in rows}
 
     async def next_wake(self, lane: str) -> float | None:
         """Seconds until the next parked job or lease end of the lane is due; None when there is none."""
         left = await self._database.read(
-            lambda connection: connection.execute(_NEXT_WAKE, {"v_lane": lane}).scalar()
+            lambda connection: connection.execute(queue_sql.NEXT_WAKE, {"v_lane": lane}).scalar()
         )
         return None if left is None else max(0.0, left / 1e6)
 
@@ -253,10 +143,10 @@ def _claim(connection: sa.Connection, request: ClaimRequest) -> list[ClaimedJob]
         "v_owner": request.owner,
         "v_lease_us": _us(request.lease_s),
     }
-    rows = connection.execute(_CLAIM, values).all()
+    rows = connection.execute(queue_sql.CLAIM, values).all()
     if not rows:
         return []
-    connection.execute(_SERVED, {"v_lane": request.lane, "v_turn": max(row.turn for row in rows)})
+    connection.execute(queue_sql.SERVED, {"v_lane": request.lane, "v_turn": max(row.turn for row in rows)})
     again = [row.job_id for row in rows if row.epoch > 1]
     if again:
         attempt_store.give_up_lost(connection, again)
@@ -272,7 +162,7 @@ def _claim(connection: sa.Connection, request: ClaimRequest) -> list[ClaimedJob]
     return claimed
 
 
-def _claimed_job(row: Any, owner: str, attempts: tuple[attempt_store.Attempt, ...]) -> ClaimedJob:
+def _claimed_job(row: Any, owner: str, attempts: tuple[Attempt, ...]) -> ClaimedJob:
     values = {name: value for name, value in row._mapping.items() if name not in ("job_id", "epoch", "turn")}
     return ClaimedJob(lease=Lease(row.job_id, row.epoch, owner), attempts=attempts, **values)
 
@@ -284,9 +174,7 @@ def _end_lost(connection: sa.Connection, job: ClaimedJob) -> None:
 
 def _tell_started(connection: sa.Connection, job: ClaimedJob) -> None:
     if job.lease.epoch == 1:
-        subject = Subject(
-            job.tenant, job.lease.job_id, job.version, job.start_time, job.traceparent, job.tracestate
-        )
+        subject = Subject(job.tenant, job.lease.job_id, job.version, job.start_time, job.traceparent, job.tracestate)
         outbox.append(connection, outbox_rows, job_events.started(subject))
 
 
@@ -295,7 +183,7 @@ def _heartbeat(connection: sa.Connection, owner: str, beats: Sequence[Beat], lea
     if not ids:
         return Pulse(frozenset(), frozenset())
     values = {"job_ids": ids, "v_owner": owner, "v_lease_us": _us(lease_s)}
-    held = {(row.job_id, row.epoch): row for row in connection.execute(_BEAT, values)}
+    held = {(row.job_id, row.epoch): row for row in connection.execute(queue_sql.BEAT, values)}
     mine = [(beat, held[key]) for beat in beats if (key := (beat.lease.job_id, beat.lease.epoch)) in held]
     moves = [
         {"v_step": beat.step, "v_done": beat.progress[0], "v_steps": beat.progress[1], **_fence(beat.lease)}
@@ -303,14 +191,14 @@ def _heartbeat(connection: sa.Connection, owner: str, beats: Sequence[Beat], lea
         if (beat.step, beat.progress[0]) != (row.step, row.progress_step)
     ]
     if moves:
-        connection.execute(_MOVE, moves)
+        connection.execute(queue_sql.MOVE, moves)
     lost = frozenset(ids) - {beat.lease.job_id for beat, _ in mine}
     return Pulse(frozenset(row.job_id for _, row in mine if row.cancel_requested), lost)
 
 
 def _commit(connection: sa.Connection, lease: Lease, images: bytes) -> bool:
-    if connection.execute(_COMMIT, {"v_images": images, **_fence(lease)}).rowcount:
+    if connection.execute(queue_sql.COMMIT, {"v_images": images, **_fence(lease)}).rowcount:
         return True
-    if connection.execute(_HELD, _fence(lease)).first() is None:
+    if connection.execute(queue_sql.HELD, _fence(lease)).first() is None:
         raise _lost(lease)
     return False
