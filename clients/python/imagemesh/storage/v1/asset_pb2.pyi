@@ -219,7 +219,7 @@ class Asset(_message.Message):
     height: _builtins.int
     """Height in pixels."""
     format: _builtins.str
-    """The format of the bytes: `png`, `jpeg`, `webp` or `avif`."""
+    """The format of the bytes: `png`, `jpeg` or `webp`."""
     size_bytes: _builtins.int
     """The length of the original in bytes."""
     verdict_id: _builtins.str

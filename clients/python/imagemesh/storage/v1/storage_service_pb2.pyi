@@ -41,8 +41,8 @@ class PutAssetHeader(_message.Message):
     kind: _asset_pb2.AssetKind.ValueType
     """Input or output of a job. Required; callers may only put INPUT."""
     media_type: _builtins.str
-    """What the bytes are said to be: `image/png`, `image/jpeg`, `image/webp` or `image/avif`; empty leaves it to the bytes.
-    Must agree with them.
+    """What the bytes are said to be: `image/png`, `image/jpeg` or `image/webp`; empty leaves it to the bytes. Must agree
+    with them.
     """
     epoch: _builtins.int
     """The epoch of the lease under which the asset is stored, 0 when there is none; a put to an existing id raises it.

@@ -119,8 +119,8 @@ class StorageServiceServicer:
         """Stores an original, QUARANTINED. The header comes first, then the bytes in chunks of at most 1 MiB, in order and
         without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. A put to an id that exists keeps the
         first bytes and returns that asset. Callers may only put inputs and leave the id empty.
-        INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (not an image, or cut
-        short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
+        INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (no PNG, JPEG or
+        WebP, or cut short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -178,7 +178,7 @@ class StorageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteAsset(self, request, context):
-        """Deletes an asset: the row becomes PURGED, its renditions go, and its bytes once no other row of the tenant shares
+        """Deletes an asset: the row becomes PURGED, and its bytes and renditions go once no other row of the tenant shares
         them. Repeating it is OK. FAILED_PRECONDITION, WRONG_STATE: a legal hold is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

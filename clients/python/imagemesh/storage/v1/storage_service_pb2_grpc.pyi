@@ -40,8 +40,8 @@ class StorageServiceStub:
     """Stores an original, QUARANTINED. The header comes first, then the bytes in chunks of at most 1 MiB, in order and
     without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. A put to an id that exists keeps the
     first bytes and returns that asset. Callers may only put inputs and leave the id empty.
-    INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (not an image, or cut
-    short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
+    INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (no PNG, JPEG or
+    WebP, or cut short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
     """
     CopyAsset: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.CopyAssetRequest, _storage_service_pb2.CopyAssetResponse]
     """Makes a new QUARANTINED row over the bytes of a PUBLISHED asset of the same tenant, without moving bytes. Repeating
@@ -69,7 +69,7 @@ class StorageServiceStub:
     can.
     """
     DeleteAsset: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.DeleteAssetRequest, _storage_service_pb2.DeleteAssetResponse]
-    """Deletes an asset: the row becomes PURGED, its renditions go, and its bytes once no other row of the tenant shares
+    """Deletes an asset: the row becomes PURGED, and its bytes and renditions go once no other row of the tenant shares
     them. Repeating it is OK. FAILED_PRECONDITION, WRONG_STATE: a legal hold is set.
     """
     CreateRendition: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.CreateRenditionRequest, _storage_service_pb2.CreateRenditionResponse]
@@ -103,8 +103,8 @@ class StorageServiceAsyncStub(StorageServiceStub):
     """Stores an original, QUARANTINED. The header comes first, then the bytes in chunks of at most 1 MiB, in order and
     without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. A put to an id that exists keeps the
     first bytes and returns that asset. Callers may only put inputs and leave the id empty.
-    INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (not an image, or cut
-    short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
+    INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (no PNG, JPEG or
+    WebP, or cut short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
     """
     CopyAsset: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.CopyAssetRequest, _storage_service_pb2.CopyAssetResponse]  # type: ignore[assignment]
     """Makes a new QUARANTINED row over the bytes of a PUBLISHED asset of the same tenant, without moving bytes. Repeating
@@ -132,7 +132,7 @@ class StorageServiceAsyncStub(StorageServiceStub):
     can.
     """
     DeleteAsset: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.DeleteAssetRequest, _storage_service_pb2.DeleteAssetResponse]  # type: ignore[assignment]
-    """Deletes an asset: the row becomes PURGED, its renditions go, and its bytes once no other row of the tenant shares
+    """Deletes an asset: the row becomes PURGED, and its bytes and renditions go once no other row of the tenant shares
     them. Repeating it is OK. FAILED_PRECONDITION, WRONG_STATE: a legal hold is set.
     """
     CreateRendition: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.CreateRenditionRequest, _storage_service_pb2.CreateRenditionResponse]  # type: ignore[assignment]
@@ -169,8 +169,8 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         """Stores an original, QUARANTINED. The header comes first, then the bytes in chunks of at most 1 MiB, in order and
         without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. A put to an id that exists keeps the
         first bytes and returns that asset. Callers may only put inputs and leave the id empty.
-        INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (not an image, or cut
-        short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
+        INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (no PNG, JPEG or
+        WebP, or cut short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
         """
 
     @_abc_1.abstractmethod
@@ -240,7 +240,7 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.DeleteAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.DeleteAssetResponse, _abc.Awaitable[_storage_service_pb2.DeleteAssetResponse]]:
-        """Deletes an asset: the row becomes PURGED, its renditions go, and its bytes once no other row of the tenant shares
+        """Deletes an asset: the row becomes PURGED, and its bytes and renditions go once no other row of the tenant shares
         them. Repeating it is OK. FAILED_PRECONDITION, WRONG_STATE: a legal hold is set.
         """
 

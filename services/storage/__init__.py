@@ -1,0 +1,1 @@
+"""Storage: keeps originals and renditions, signs addresses, serves them."""

@@ -1,0 +1,28 @@
+"""Rows of the table `assets` as domain values, and back. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+from typing import Any
+
+import sqlalchemy as sa
+
+from services.storage.assets import Asset, Content, Kind, Provenance, State
+
+CONTENT = tuple(field.name for field in fields(Content))
+PROVENANCE = tuple(field.name for field in fields(Provenance))
+
+
+def asset_of(row: sa.Row[Any]) -> Asset:
+    """The asset in a row of the table."""
+    values = dict(row._mapping)
+    content = Content(**{name: values.pop(name) for name in CONTENT})
+    provenance = Provenance(**{name: values.pop(name) for name in PROVENANCE})
+    kind, state = Kind(values.pop("kind")), State(values.pop("state"))
+    return Asset(kind=kind, state=state, content=content, provenance=provenance, **values)
+
+
+def asset_values(asset: Asset) -> dict[str, Any]:
+    """The columns of an asset."""
+    values = {field.name: getattr(asset, field.name) for field in fields(Asset)}
+    return {**asdict(values.pop("content")), **asdict(values.pop("provenance")), **values}
