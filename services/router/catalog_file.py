@@ -1,0 +1,134 @@
+"""Reading `catalog.yaml`: every fault of the file is told at once, each with its path."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import Field, ValidationError
+
+from services.router.catalog import Catalog, Entry, ModelEntry, ProviderEntry, Route
+from services.router.pricing import UnpricedError, Work
+from services.router.specs import Size
+
+DEFAULT_CATALOG: Final = Path(__file__).with_name("catalog.yaml")
+ANY_SIZE: Final = Size(1, 1)
+"""Stands for the sizes that a route does not list: they need a price for `*`."""
+PRICE_UNITS: Final = frozenset({"IMAGE", "MEGAPIXEL", "STEP", "SECOND", "GPU_SECOND", "TOKEN"})
+
+
+class CatalogError(Exception):
+    """The catalog cannot be used; `faults` holds a line for each reason."""
+
+    def __init__(self, path: Path, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(f"{path.name}: {fault}" for fault in faults))
+        self.faults = tuple(faults)
+
+
+class CatalogDocument(Entry):
+    """The file."""
+
+    providers: tuple[ProviderEntry, ...] = Field(min_length=1)
+    models: tuple[ModelEntry, ...] = Field(min_length=1)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """Refuses a mapping that names a key twice, where YAML would quietly keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[object] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def load_catalog(path: Path, environment: Mapping[str, str]) -> Catalog:
+    """The catalog in the file. Of the environment only the names of the keys it mentions are looked at.
+
+    Raises:
+        CatalogError: with every fault.
+    """
+    content = _read(path)
+    document = _parse(path, content)
+    faults = [*_faults(document)]
+    if faults:
+        raise CatalogError(path, faults)
+    wanted = {account.key_env for provider in document.providers for account in provider.accounts}
+    return Catalog(
+        providers={provider.id: provider for provider in document.providers},
+        models={model.id: model for model in document.models},
+        keys=frozenset(name for name in wanted if name and environment.get(name)),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CatalogError(path, [f"cannot be read: {error.strerror}"]) from error
+
+
+def _parse(path: Path, content: bytes) -> CatalogDocument:
+    try:
+        loaded = yaml.load(content, Loader=_UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise CatalogError(path, [" ".join(str(error).split())]) from error
+    try:
+        return CatalogDocument.model_validate(loaded)
+    except ValidationError as error:
+        raise CatalogError(path, [f"{_path(fault['loc'])}: {fault['msg']}" for fault in error.errors()]) from error
+
+
+def _path(parts: Sequence[str | int]) -> str:
+    """`models[0].routes[1].price.amount`; the union's tag that pydantic puts in is left out."""
+    text = ""
+    for part in parts:
+        if part in PRICE_UNITS:
+            continue
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "the file"
+
+
+def _faults(document: CatalogDocument) -> Iterator[str]:
+    yield from _repeated("providers", [provider.id for provider in document.providers])
+    yield from _repeated("models", [model.id for model in document.models])
+    providers = {provider.id: provider for provider in document.providers}
+    for number, provider in enumerate(document.providers):
+        yield from _repeated(f"providers[{number}].accounts", [account.name for account in provider.accounts])
+    for number, model in enumerate(document.models):
+        if model.id == "auto":
+            yield f"models[{number}].id: `auto` is no model"
+        for place, route in enumerate(model.routes):
+            yield from _route_faults(f"models[{number}].routes[{place}]", model, route, providers)
+
+
+def _route_faults(where: str, model: ModelEntry, route: Route, providers: Mapping[str, ProviderEntry]) -> Iterator[str]:
+    if route.provider not in providers:
+        yield f"{where}.provider: there is no provider {route.provider!r}"
+    elif providers[route.provider].unsupported:
+        yield f"{where}.provider: {route.provider} is unsupported"
+    for version in route.pins:
+        if version not in model.versions:
+            yield f"{where}.pins: {version!r} is not in the model's versions"
+    if route.price.unit == "STEP" and not route.capabilities.default_steps:
+        yield f"{where}.capabilities.default_steps: a price by step needs it"
+    for size in route.capabilities.sizes or (route.capabilities.default_size, ANY_SIZE):
+        try:
+            route.price.worst(Work(size, quality=route.quality, steps=1))
+        except UnpricedError as error:
+            yield f"{where}.price: {error}"
+
+
+def _repeated(where: str, names: Sequence[str]) -> Iterator[str]:
+    seen: set[str] = set()
+    for number, name in enumerate(names):
+        if name in seen:
+            yield f"{where}[{number}]: {name!r} is there twice"
+        seen.add(name)

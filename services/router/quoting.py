@@ -1,0 +1,60 @@
+"""What a job would cost before anything is spent: what is reserved for it, and what each candidate asks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.router.candidates import Candidate
+from services.router.money import Money
+from services.router.planning import Planner, PlanRequest, Prospect
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The candidates of a job in order, and the worst case to reserve for it."""
+
+    candidates: tuple[Candidate, ...]
+    reserve: Money
+
+
+def reservation(candidates: Sequence[Candidate]) -> Money:
+    """The dearest planned candidate's worst case for all pictures; every candidate is within `max_cost` already."""
+    dearest = max(candidates, key=lambda candidate: candidate.worst_case.micros)
+    return dearest.worst_case
+
+
+def quote(planner: Planner, request: PlanRequest) -> Quote:
+    """Plans and prices a job; raises as `Planner.plan` does."""
+    candidates = planner.plan(request)
+    return Quote(candidates, reservation(candidates))
+
+
+def offers(planner: Planner, request: PlanRequest) -> tuple[Prospect, ...]:
+    """Every route that can draw the spec, those a job would try first; a dearer one than `max_cost` says so.
+
+    Raises:
+        As `Planner.plan`, except that a price above `max_cost` and a missing key are told in the offer.
+    """
+    survey = planner.survey(request)
+    if not survey.prospects:
+        planner.plan(request)
+    priced = [_bounded(prospect, request.options.max_cost) for prospect in survey.prospects]
+    return tuple(sorted(priced, key=lambda prospect: bool(prospect.obstacle)))
+
+
+def explain(candidate: Candidate) -> str:
+    """How the price came about, for people: `2 calls, 4 x 1024x1024, quality high`."""
+    calls = len(candidate.calls())
+    parts = [f"{calls} call{'s' if calls > 1 else ''}", f"{candidate.count} x {candidate.size}"]
+    if candidate.quality:
+        parts.append(f"quality {candidate.quality}")
+    if candidate.steps:
+        parts.append(f"{candidate.steps} steps")
+    return ", ".join(parts)
+
+
+def _bounded(prospect: Prospect, max_cost: Money | None) -> Prospect:
+    if prospect.obstacle or max_cost is None or prospect.candidate.worst_case <= max_cost:
+        return prospect
+    return Prospect(prospect.candidate, f"costs more than options.max_cost, {max_cost}")
