@@ -1,0 +1,108 @@
+"""What a caller may ask for besides the prompt, and its form in the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+
+from google.protobuf import duration_pb2
+from google.type import money_pb2
+
+from imagemesh.router.v1 import job_pb2
+
+CACHE = {
+    "": job_pb2.CACHE_POLICY_UNSPECIFIED,
+    "use": job_pb2.CACHE_POLICY_USE,
+    "bypass": job_pb2.CACHE_POLICY_BYPASS,
+    "refresh": job_pb2.CACHE_POLICY_REFRESH,
+}
+NANOS = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Options:
+    """Everything has the mesh's default. For what is missing here, fill `spec` and `options` messages by hand.
+
+    model: `auto` or a catalog id. size: width and height in pixels; not with aspect_ratio (`16:9`). count: 1 to 10.
+    seed: of the first picture; the same seed draws the same picture. cache: `use`, `bypass`, `refresh`, or empty for
+    the mesh's default (use when a seed is given). deadline: seconds for queueing and drawing, default 600. max_cost:
+    the most the job may cost, as `0.05` (US dollars) or `0.05 EUR`. user: on whose behalf. labels: for finding it.
+    """
+
+    negative_prompt: str = ""
+    model: str = ""
+    model_version: str = ""
+    size: tuple[int, int] | None = None
+    aspect_ratio: str = ""
+    count: int = 0
+    seed: int | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    scheduler: str = ""
+    cache: str = ""
+    deadline: float | None = None
+    max_cost: str = ""
+    user: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+def to_spec(prompt: str, options: Options) -> job_pb2.GenerationSpec:
+    """The spec. Raises ValueError for what the contract has no form for; ranges are the mesh's to judge."""
+    if options.size and options.aspect_ratio:
+        raise ValueError("size and aspect_ratio exclude each other")
+    spec = job_pb2.GenerationSpec(
+        prompt=prompt,
+        negative_prompt=options.negative_prompt,
+        model=options.model,
+        model_version=options.model_version,
+        count=options.count,
+        seed=options.seed,
+        steps=options.steps,
+        guidance=options.guidance,
+        scheduler=options.scheduler,
+    )
+    if options.size:
+        spec.size.width, spec.size.height = options.size
+    if options.aspect_ratio:
+        spec.aspect_ratio = options.aspect_ratio
+    return spec
+
+
+def to_job_options(options: Options) -> job_pb2.JobOptions:
+    """How to run it. Raises ValueError as `to_spec`."""
+    if options.cache not in CACHE:
+        raise ValueError(f"cache is {options.cache!r}; it may be use, bypass or refresh")
+    message = job_pb2.JobOptions(cache=CACHE[options.cache], user=options.user, labels=options.labels)
+    if options.deadline is not None:
+        message.deadline.CopyFrom(to_duration(options.deadline))
+    if options.max_cost:
+        message.max_cost.CopyFrom(to_money(options.max_cost))
+    return message
+
+
+def to_duration(seconds: float) -> duration_pb2.Duration:
+    """Seconds as a message."""
+    duration = duration_pb2.Duration()
+    duration.FromNanoseconds(round(seconds * NANOS))
+    return duration
+
+
+def to_money(text: str) -> money_pb2.Money:
+    """`0.05` or `0.05 EUR`; exact, never through a float. Raises ValueError."""
+    amount, _, currency = text.strip().partition(" ")
+    try:
+        value = Decimal(amount)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value * NANOS != int(value * NANOS):
+        raise ValueError(f"{text!r} is no amount of money; write 0.05 or 0.05 EUR")
+    units = int(value)
+    return money_pb2.Money(
+        currency_code=(currency.strip() or "USD").upper(), units=units, nanos=int((value - units) * NANOS)
+    )
+
+
+def from_money(money: money_pb2.Money) -> Decimal:
+    """The exact amount, without its currency."""
+    return Decimal(money.units) + Decimal(money.nanos) / NANOS
