@@ -230,7 +230,10 @@ class StepEngine:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the edge between a request and the engine's threads
-            self._end(work, error if isinstance(error, EngineError) else _failed(error))
+            failure = error if isinstance(error, EngineError) else _failed(error)
+            work.end_stage(work.phase.value, self._now())
+            failure.stages = tuple(work.stages)
+            self._end(work, failure)
 
 
 def _failed(error: Exception) -> EngineFailed:

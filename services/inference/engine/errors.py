@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.inference.engine.facts import Stage
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -30,6 +32,7 @@ class EngineError(Exception):
     """A failure with a text fit for the caller."""
 
     code = "INTERNAL"
+    stages: tuple[Stage, ...] = ()  # how far the request came; the last one is where it ended
 
 
 class RequestRefused(EngineError):

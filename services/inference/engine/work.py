@@ -15,12 +15,12 @@ Sink = Callable[[Fact | EngineError], None]
 
 
 class Phase(Enum):
-    """Where a request is."""
+    """Where a request is; the value is the name of the stage it is in."""
 
-    WAITING = "waiting"
-    ENCODING = "encoding"
-    STEPPING = "stepping"
-    DECODING = "decoding"
+    WAITING = "queue"
+    ENCODING = "encode"
+    STEPPING = "denoise"
+    DECODING = "decode"
     ENDED = "ended"
 
 

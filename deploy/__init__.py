@@ -1,0 +1,1 @@
+"""How the mesh is deployed: on this machine, on Kubernetes, observed."""

@@ -1,0 +1,65 @@
+"""The models of this service: their manifests, read once at start, and the version of their weights."""
+
+from __future__ import annotations
+
+import difflib
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from services.inference.engine.errors import ModelNotLoaded, ModelUnknown
+from services.inference.engine.manifest import Model, read_models
+from services.inference.engine.request import SEEDS, DrawRequest, Wanted, settle
+
+
+def random_seed() -> int:
+    """A seed for a request that names none."""
+    return secrets.randbelow(SEEDS)
+
+
+@dataclass(frozen=True)
+class OwnModel:
+    """A model and the version of the weights it had at start; empty when it has none."""
+
+    model: Model
+    version: str
+
+
+class Models:
+    """Every model below a folder, by id."""
+
+    def __init__(self, models: Mapping[str, Model], draw_seed: Callable[[], int] = random_seed) -> None:
+        self._models = {name: OwnModel(model, _version(model)) for name, model in sorted(models.items())}
+        self._draw_seed = draw_seed
+
+    @classmethod
+    def read(cls, root: Path) -> Models:
+        """Reads every `model.yaml` below `root` and hashes local weights; ManifestError when one is wrong."""
+        return cls(read_models(root))
+
+    def __iter__(self) -> Iterator[OwnModel]:
+        return iter(self._models.values())
+
+    @property
+    def by_id(self) -> dict[str, Model]:
+        """The models without their versions."""
+        return {name: own.model for name, own in self._models.items()}
+
+    def get(self, model_id: str) -> OwnModel:
+        """The model; ModelUnknown lists the nearest names."""
+        if model_id not in self._models:
+            raise ModelUnknown(model_id, difflib.get_close_matches(model_id, self._models, n=3, cutoff=0.4))
+        return self._models[model_id]
+
+    def settle(self, wanted: Wanted, version: str) -> DrawRequest:
+        """The request with the model's defaults; RequestRefused, ModelUnknown, or ModelNotLoaded for a version that
+        is not the one at hand."""
+        own = self.get(wanted.model_id)
+        if version and version != own.version:
+            raise ModelNotLoaded(f"{wanted.model_id} is here in version {own.version or 'none'}, not {version}")
+        return settle(wanted, own.model.manifest, self._draw_seed)
+
+
+def _version(model: Model) -> str:
+    return model.version() if model.has_weights else ""

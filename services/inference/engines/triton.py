@@ -1,0 +1,189 @@
+"""The engine behind Triton: one shared connection, one stream per drawing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+import tritonclient.grpc.aio as tritonclient
+from tritonclient.utils import InferenceServerException
+
+from mesh import telemetry
+from services.inference.engine import codec
+from services.inference.engine.errors import EngineError, EngineFailed, EngineUnavailable, ModelNotLoaded
+from services.inference.engine.facts import Fact, Finished
+from services.inference.engine.request import DrawRequest
+from services.inference.engines.base import Busy, State, Status
+from services.inference.triton_shim import protocol
+
+STATES = {"READY": State.READY, "LOADING": State.LOADING, "UNLOADING": State.UNLOADED}
+CHANNEL_OPTIONS = [
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", -1),
+]
+
+
+@dataclass(frozen=True)
+class TritonConfig:
+    """target: Triton's gRPC address. call_seconds: deadline of short calls. draw_seconds: of a drawing, waiting
+    included. silence_seconds: after so long without a fact Triton is asked whether it still knows the request."""
+
+    target: str
+    call_seconds: float = 5.0
+    draw_seconds: float = 3600.0
+    silence_seconds: float = 5.0
+
+
+class TritonEngine:
+    """Talks to the shim (`triton_shim`) of each model."""
+
+    name = "triton"
+
+    def __init__(self, config: TritonConfig) -> None:
+        self._config = config
+        self._connection: Any = None
+
+    async def start(self) -> None:
+        """Opens the connection; Triton need not be there yet."""
+        self._connection = tritonclient.InferenceServerClient(self._config.target, channel_args=CHANNEL_OPTIONS)
+
+    async def stop(self) -> None:
+        """Closes the connection; running drawings end with EngineUnavailable."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+    async def draw(self, request: DrawRequest) -> AsyncGenerator[Fact, None]:
+        """See the port."""
+        place = telemetry.current()
+        parameters = {protocol.TRACEPARENT: place.traceparent, protocol.TRACESTATE: place.tracestate}
+        with translated():
+            stream = self._stream(request.model_id, protocol.DRAW, codec.encode_request(request), parameters)
+            try:
+                async for fact in self._facts(stream, request):
+                    yield fact
+            finally:
+                stream.cancel()
+
+    async def busy(self, model_id: str) -> Busy:
+        """See the port."""
+        with translated():
+            async with asyncio.timeout(self._config.call_seconds):
+                stream = self._stream(model_id, protocol.LOAD, b"", {})
+                try:
+                    header, _ = _parts(await self._next(stream, model_id))
+                finally:
+                    stream.cancel()
+        return Busy(*codec.decode_load(header))
+
+    async def statuses(self) -> dict[str, Status]:
+        """See the port."""
+        with translated():
+            index = await self._client.get_model_repository_index(client_timeout=self._config.call_seconds)
+        return {model.name: _status(model.state, model.reason) for model in index.models}
+
+    async def ready(self) -> None:
+        """Asks Triton's own readiness."""
+        with translated():
+            if not await self._client.is_server_ready(client_timeout=self._config.call_seconds):
+                raise EngineUnavailable("Triton is not ready")
+
+    @property
+    def _client(self) -> Any:
+        if self._connection is None:
+            raise EngineUnavailable("the connection to Triton is closed")
+        return self._connection
+
+    def _stream(self, model_id: str, question: str, body: bytes, parameters: dict[str, str]) -> Any:
+        tensor = tritonclient.InferInput(protocol.REQUEST, [len(body)], "UINT8")
+        tensor.set_data_from_numpy(np.frombuffer(body, dtype=np.uint8))
+        told = {protocol.QUESTION: question, **{key: value for key, value in parameters.items() if value}}
+
+        async def requests() -> AsyncIterator[dict[str, Any]]:
+            yield {"model_name": model_id, "inputs": [tensor], "parameters": told}
+
+        return self._client.stream_infer(requests(), stream_timeout=self._config.draw_seconds)
+
+    async def _facts(self, stream: Any, request: DrawRequest) -> AsyncIterator[Fact]:
+        while True:
+            result = await self._heard(stream, request)
+            fact = codec.decode_fact(*_parts(result))
+            if isinstance(fact, EngineError):
+                raise fact
+            yield fact
+            if isinstance(fact, Finished):
+                return
+
+    async def _heard(self, stream: Any, request: DrawRequest) -> Any:
+        """The next result. A crashed stub leaves its streams open and silent, so silence makes us ask."""
+        coming = asyncio.ensure_future(self._next(stream, request.model_id))
+        try:
+            while True:
+                done, _ = await asyncio.wait({coming}, timeout=self._config.silence_seconds)
+                if done:
+                    return coming.result()
+                busy = await self.busy(request.model_id)
+                if not coming.done() and request.request_id not in busy.load.requests:
+                    raise EngineUnavailable("Triton lost the request")
+        finally:
+            coming.cancel()
+
+    async def _next(self, stream: Any, model_id: str) -> Any:
+        try:
+            result, error = await stream.__anext__()
+        except StopAsyncIteration:
+            raise EngineUnavailable("Triton ended the stream early") from None
+        if error is None:
+            return result
+        ready = await self._client.is_model_ready(model_id, client_timeout=self._config.call_seconds)
+        kind = EngineUnavailable if ready else ModelNotLoaded
+        raise kind(f"Triton refused the request: {error.message()}")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns what tritonclient and gRPC raise into the engine's errors."""
+    try:
+        yield
+    except grpc.aio.AioRpcError as error:
+        raise _by_code(error.code(), error.details() or "") from error
+    except InferenceServerException as error:
+        raise _by_code(_CODES.get(error.status() or ""), error.message()) from error
+    except TimeoutError as error:
+        raise EngineUnavailable("Triton does not answer") from error
+    except (KeyError, ValueError, TypeError) as error:
+        raise EngineFailed(f"Triton's answer could not be read: {type(error).__name__}") from error
+
+
+_CODES = {f"StatusCode.{code.name}": code for code in grpc.StatusCode}
+_KINDS: dict[grpc.StatusCode, type[EngineError]] = {
+    grpc.StatusCode.NOT_FOUND: ModelNotLoaded,
+    grpc.StatusCode.INVALID_ARGUMENT: EngineFailed,
+    grpc.StatusCode.INTERNAL: EngineFailed,
+}
+
+
+def _by_code(code: grpc.StatusCode | None, text: str) -> EngineError:
+    """Anything but the few codes of the table means that Triton did not answer."""
+    kind = EngineUnavailable if code is None else _KINDS.get(code, EngineUnavailable)
+    return kind(f"Triton: {text}")
+
+
+def _parts(result: Any) -> tuple[bytes, bytes]:
+    header, data = result.as_numpy(protocol.HEADER), result.as_numpy(protocol.DATA)
+    return header.tobytes(), data.tobytes()
+
+
+def _status(state: str, reason: str) -> Status:
+    if state in STATES:
+        return Status(STATES[state])
+    return Status(State.FAILED, reason) if reason and reason != "unloaded" else Status(State.UNLOADED)

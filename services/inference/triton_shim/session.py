@@ -1,0 +1,67 @@
+"""The engine of one model inside Triton's stub process: questions in, encoded facts out, spans on the side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mesh import telemetry
+from services.inference.engine import codec
+from services.inference.engine.errors import EngineError
+from services.inference.engine.facts import Fact, Finished
+from services.inference.engine.host import HostConfig, host_model
+from services.inference.engine.manifest import read_model
+from services.inference.spans import record_stages
+from services.inference.triton_shim import protocol
+
+Send = Callable[[bytes, bytes, bool], None]
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """The model's folder, where its spans go, and the engine's limits."""
+
+    folder: Path
+    telemetry: str = ""
+    otlp_endpoint: str = ""
+    slots: int = 8
+    waiting: int = 64
+    threads: int = 2
+
+
+class Session:
+    """A loaded model that answers through a `send(header, data, last)` callback."""
+
+    def __init__(self, config: SessionConfig) -> None:
+        directory = Path(config.telemetry) if config.telemetry else None
+        self._telemetry = telemetry.start(telemetry.TelemetryConfig("triton", directory, config.otlp_endpoint))
+        host = HostConfig(slots=config.slots, waiting=config.waiting, threads=config.threads)
+        self._hosted = host_model(read_model(config.folder), host)
+
+    def answer(self, body: bytes, parameters: Mapping[str, str], send: Send, asked_to_stop: Callable[[], bool]) -> None:
+        """Answers one request; returns before a drawing is done."""
+        if parameters.get(protocol.QUESTION) == protocol.LOAD:
+            send(codec.encode_load(self._hosted.engine.load(), self._hosted.memory()), b"", True)
+            return
+        place = telemetry.TraceContext(
+            parameters.get(protocol.TRACEPARENT, ""), parameters.get(protocol.TRACESTATE, "")
+        )
+        try:
+            self._hosted.engine.submit(codec.decode_request(body), self._sink(send, place), asked_to_stop)
+        except EngineError as error:
+            send(*codec.encode_fact(error), True)
+
+    def close(self) -> None:
+        """Ends every request and flushes the spans."""
+        self._hosted.engine.stop()
+        self._telemetry.close()
+
+    def _sink(self, send: Send, place: telemetry.TraceContext) -> Callable[[Fact | EngineError], None]:
+        def sink(fact: Fact | EngineError) -> None:
+            last = isinstance(fact, Finished | EngineError)
+            if isinstance(fact, Finished | EngineError):
+                record_stages("triton", fact, place)
+            send(*codec.encode_fact(fact), last)
+
+        return sink
