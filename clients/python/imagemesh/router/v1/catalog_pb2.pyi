@@ -271,9 +271,8 @@ class Capabilities(_message.Message):
     TRANSPARENT_BACKGROUND_FIELD_NUMBER: _builtins.int
     MAX_IMAGES_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
-    PROGRESS_FIELD_NUMBER: _builtins.int
-    REPLAY_SAFE_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
+    DEFAULT_STEPS_FIELD_NUMBER: _builtins.int
     min_edge: _builtins.int
     """Smallest edge in pixels."""
     max_edge: _builtins.int
@@ -302,12 +301,10 @@ class Capabilities(_message.Message):
     """Source images it takes; 0: none."""
     mask: _builtins.bool
     """Takes a mask."""
-    progress: _builtins.bool
-    """Reports progress while drawing."""
-    replay_safe: _builtins.bool
-    """A repeated call is known to bill once."""
     strength: _builtins.bool
     """Takes a strength value."""
+    default_steps: _builtins.int
+    """Steps drawn when none were asked for; 0: not known or takes none."""
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.Operation.ValueType]:
         """Operations it serves."""
@@ -350,13 +347,12 @@ class Capabilities(_message.Message):
         transparent_background: _builtins.bool = ...,
         max_images: _builtins.int = ...,
         mask: _builtins.bool = ...,
-        progress: _builtins.bool = ...,
-        replay_safe: _builtins.bool = ...,
         strength: _builtins.bool = ...,
+        default_steps: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_size", b"default_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_per_call", b"count_per_call", "default_size", b"default_size", "edge_step", b"edge_step", "formats", b"formats", "guidance", b"guidance", "mask", b"mask", "max_edge", b"max_edge", "max_images", b"max_images", "max_pixels", b"max_pixels", "max_prompt", b"max_prompt", "max_ratio", b"max_ratio", "max_steps", b"max_steps", "min_edge", b"min_edge", "negative_prompt", b"negative_prompt", "operations", b"operations", "progress", b"progress", "replay_safe", b"replay_safe", "schedulers", b"schedulers", "seed", b"seed", "sizes", b"sizes", "strength", b"strength", "transparent_background", b"transparent_background"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_per_call", b"count_per_call", "default_size", b"default_size", "default_steps", b"default_steps", "edge_step", b"edge_step", "formats", b"formats", "guidance", b"guidance", "mask", b"mask", "max_edge", b"max_edge", "max_images", b"max_images", "max_pixels", b"max_pixels", "max_prompt", b"max_prompt", "max_ratio", b"max_ratio", "max_steps", b"max_steps", "min_edge", b"min_edge", "negative_prompt", b"negative_prompt", "operations", b"operations", "schedulers", b"schedulers", "seed", b"seed", "sizes", b"sizes", "strength", b"strength", "transparent_background", b"transparent_background"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
