@@ -1,0 +1,1 @@
+"""Benchmarks: tables against a floor in the same run. Nothing here is asserted by tests."""
