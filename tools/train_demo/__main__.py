@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import click
+import torch
 
 from tools.train_demo import evaluate as evaluating
 from tools.train_demo import export as exporting
@@ -22,6 +23,7 @@ _HOURS = click.option("--hours", default=1.2, show_default=True, help="Wall time
 @click.group()
 def main() -> None:
     """Trains the demo model: tokenizer, vae, text, unet, export, evaluate; or `all` of them."""
+    torch.set_num_threads(1)  # on shared cores, more threads wait for one another
 
 
 @main.command()

@@ -38,8 +38,8 @@ def export(folder: Path, target: Path) -> Pipeline:
 
 def load(target: Path) -> Pipeline:
     """The exported pipeline, in fp32 for the CPU."""
-    load_from: Any = StableDiffusionPipeline.from_pretrained
-    pipeline = load_from(target, torch_dtype=torch.float32)
+    stored: Pipeline = StableDiffusionPipeline.from_pretrained(target)  # type: ignore[no-untyped-call]
+    pipeline: Pipeline = stored.to(torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 

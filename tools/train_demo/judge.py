@@ -137,7 +137,7 @@ def _on(first: Piece, second: Piece) -> bool:
 def _inside(first: Piece, second: Piece) -> bool:
     left, top, right, bottom = second.box
     x, y = first.centre
-    return left < x < right and top < y < bottom and first.mask.sum() < second.mask.sum()
+    return left < x < right and top < y < bottom and bool(first.mask.sum() < second.mask.sum())
 
 
 _POSITIONS: Final[dict[str, Callable[[Piece, Piece], bool]]] = {
