@@ -1,0 +1,1 @@
+"""Judges prompts and pictures under versioned policies, and keeps the record of every verdict."""

@@ -1,0 +1,122 @@
+"""How pictures are judged: safe decode, perceptual hash against the blocked pictures, classifiers; in this order.
+
+Bytes are hashed, decoded and shrunk in one go in the imaging threads; a bounded number of pictures may wait for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+from mesh import imaging
+from mesh.errors import Unavailable
+from services.moderation.classifiers.base import ImageClassifier, Picture
+from services.moderation.layers import Outcome, classify, outcome
+from services.moderation.perceptual import Fingerprint, Grey, HashTable, fingerprint
+from services.moderation.policies import Policy
+from services.moderation.verdicts import Decision, Finding
+
+LAYER = "perceptual-hash"
+MODEL_VERSION = "phash-64"
+SAMPLES = 256  # pixels a side that are looked at for the hash
+THUMBNAIL = 64  # pixels a side, at least, that go into it
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What decoding a picture tells: the hash of its bytes, its size, and what it looks like."""
+
+    picture: Picture
+    sha256: str
+    fingerprint: Fingerprint
+
+
+class ImagePipeline:
+    """Judges pictures. `working` pictures are held in memory at once, `waiting` more may queue."""
+
+    def __init__(self, classifiers: Sequence[ImageClassifier], working: int = 8, waiting: int = 256) -> None:
+        self._classifiers = tuple(classifiers)
+        self._slots = asyncio.Semaphore(working)
+        self._waiting = 0
+        self._most_waiting = waiting
+
+    @asynccontextmanager
+    async def slot(self) -> AsyncIterator[None]:
+        """Room for one picture in memory; Unavailable when too many wait for it already."""
+        if self._waiting >= self._most_waiting:
+            raise Unavailable("too many pictures wait to be judged", retry_after=1.0)
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    async def inspect(self, data: bytes) -> Inspection:
+        """Decodes every pixel under the caps of `mesh.imaging`, and raises as it does."""
+        return await imaging.in_thread(lambda: inspect(data))
+
+    async def judge(self, seen: Inspection, policy: Policy, table: HashTable) -> Outcome:
+        """What all layers find in the picture under the policy."""
+        findings = _blocked(seen, policy, table)
+        if not self._classifiers:
+            return outcome(findings, ())
+        scored = await classify(self._classifiers, policy, lambda classifier: classifier.judge(seen.picture))
+        findings.extend(finding for _, more in scored for finding in more)
+        return outcome(findings, (categories for categories, _ in scored))
+
+
+def _blocked(seen: Inspection, policy: Policy, table: HashTable) -> list[Finding]:
+    """A blocked picture that came back is blocked, whatever the thresholds of its category."""
+    match = table.find(seen.fingerprint, seen.sha256, policy.document.hash_distance)
+    if match is None:
+        return []
+    entry = f"hash/{match.blocked.hash_id}"
+    return [Finding(LAYER, match.blocked.category, 1.0, entry, MODEL_VERSION, at_least=Decision.BLOCK)]
+
+
+def inspect(data: bytes) -> Inspection:
+    """Hashes, decodes and shrinks; for worker threads."""
+    lazy, info = imaging.open_image(data)
+    if _animated(lazy, data):
+        raise imaging.unreadable("it is animated; send a single picture")
+    return Inspection(
+        Picture(data, info.format, info.width, info.height),
+        sha256(data).hexdigest(),
+        fingerprint(_grey(_decoded(lazy))),
+    )
+
+
+def _animated(lazy: Any, data: bytes) -> bool:
+    """More than one frame: the decoder would show only the first, and the others would go unjudged."""
+    if lazy.get_typeof("n-pages") and lazy.get("n-pages") > 1:
+        return True
+    return b"acTL" in data[: data.find(b"IDAT")] if imaging.sniff(data) == "png" else False
+
+
+def _decoded(lazy: Any) -> Any:
+    """Every pixel in memory; truncated and damaged files end here."""
+    import pyvips
+
+    try:
+        return lazy.copy_memory()
+    except pyvips.Error as error:
+        raise imaging.unreadable("it is truncated or damaged") from error
+
+
+def _grey(image: Any) -> Grey:
+    """A small grey picture: sampled, then averaged, since averaging all pixels costs as much as decoding them."""
+    step = max(1, min(image.width, image.height) // SAMPLES)
+    sampled = image.subsample(step, step) if step > 1 else image
+    opaque = sampled.flatten(background=[255]) if sampled.hasalpha() else sampled
+    across, down = max(1, opaque.width // THUMBNAIL), max(1, opaque.height // THUMBNAIL)
+    small = opaque.shrink(across, down) if across > 1 or down > 1 else opaque
+    grey: Grey = small.colourspace("b-w").cast("uchar").numpy()
+    return grey[:, :, 0] if grey.ndim == 3 else grey

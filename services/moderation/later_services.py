@@ -1,0 +1,50 @@
+"""ReviewService and AuditService before their step: every rpc says that it comes later, and what holds until then."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar, cast
+
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from imagemesh.moderation.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
+    review_service_pb2,
+    review_service_pb2_grpc,
+)
+
+from mesh.errors import unimplemented
+
+REVIEW = "until then the review tier of a policy means its `review_decision`, and verdicts stand"
+AUDIT = "records are written already and lie in the table `audit_records`"
+
+S = TypeVar("S")
+
+
+def review_service() -> review_service_pb2_grpc.ReviewServiceServicer:
+    """A servicer that refuses every rpc of ReviewService."""
+    service = review_service_pb2.DESCRIPTOR.services_by_name["ReviewService"]
+    return refusing(review_service_pb2_grpc.ReviewServiceServicer, service, REVIEW)
+
+
+def audit_service() -> audit_service_pb2_grpc.AuditServiceServicer:
+    """A servicer that refuses every rpc of AuditService."""
+    service = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]
+    return refusing(audit_service_pb2_grpc.AuditServiceServicer, service, AUDIT)
+
+
+def refusing(base: type[S], service: ServiceDescriptor, instead: str) -> S:
+    """A servicer of `base` whose every rpc raises Unimplemented."""
+    rpcs = {method.name: _refusal(method, instead) for method in service.methods}
+    return cast(S, type(f"Later{service.name}", (base,), rpcs)())
+
+
+def _refusal(method: MethodDescriptor, instead: str) -> Callable[..., Awaitable[Any] | AsyncIterator[Any]]:
+    async def unary(_self: object, _request: object, _context: object) -> Any:
+        raise unimplemented(method.name, instead)
+
+    async def streaming(_self: object, _request: object, _context: object) -> AsyncIterator[Any]:
+        raise unimplemented(method.name, instead)
+        yield
+
+    return streaming if method.server_streaming else unary

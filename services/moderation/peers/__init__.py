@@ -1,0 +1,1 @@
+"""Thin ports to the other services."""

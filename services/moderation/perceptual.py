@@ -1,0 +1,119 @@
+"""Perceptual hashes (pHash as the ImageHash library computes it) and the table of blocked pictures.
+
+A hash is 64 bits. A picture is looked up in its eight orientations, so the table keeps one hash a picture. Flat
+pictures have hashes of noise; they are told by how many of the 64 bits rest on a real signal, and never compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import imagehash
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from services.moderation.verdicts import Category
+
+SIDE = 32  # pixels a side of the grey thumbnail that is hashed
+BITS = 64
+SIGNAL_MINIMUM = 16  # of 63 frequencies; fewer make a hash that many pictures share
+SIGNAL_GREY_LEVELS = 0.5  # amplitude from which a frequency counts as signal
+
+Grey = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The hashes of a picture's eight orientations, the picture as it is first; empty when it is too flat."""
+
+    hashes: tuple[int, ...]
+
+    @property
+    def comparable(self) -> bool:
+        """False for flat pictures."""
+        return bool(self.hashes)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedHash:
+    """A picture that must not appear again. `phash` is None where only the exact bytes are known."""
+
+    hash_id: str
+    category: Category
+    phash: int | None
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HashMatch:
+    """A blocked picture that was found again; `distance` in bits, 0 for the same bytes."""
+
+    blocked: BlockedHash
+    distance: int
+
+
+def fingerprint(grey: Grey) -> Fingerprint:
+    """The hashes of a square grey thumbnail."""
+    small = Image.fromarray(grey).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    pixels = np.asarray(small)
+    if _signal(pixels) < SIGNAL_MINIMUM:
+        return Fingerprint(())
+    return Fingerprint(tuple(_number(oriented) for oriented in _orientations(pixels)))
+
+
+def _orientations(pixels: Grey) -> Iterator[Grey]:
+    for turned in (pixels, pixels.T):
+        yield from (turned, turned[::-1], turned[:, ::-1], turned[::-1, ::-1])
+
+
+def _number(pixels: Grey) -> int:
+    bits = imagehash.phash(Image.fromarray(np.ascontiguousarray(pixels))).hash
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+_FREQUENCIES = np.cos(np.pi / SIDE * (np.arange(SIDE) + 0.5) * np.arange(8)[:, None]) * (2 / SIDE)
+
+
+def _signal(pixels: Grey) -> int:
+    """How many of the 63 low frequencies have more than noise in them."""
+    amplitudes = np.abs(_FREQUENCIES @ pixels.astype(np.float64) @ _FREQUENCIES.T)
+    amplitudes[0, 0] = 0
+    return int((amplitudes >= SIGNAL_GREY_LEVELS).sum())
+
+
+class HashTable:
+    """All blocked pictures at one version of the table; immutable, compared whole in microseconds."""
+
+    def __init__(self, version: int, blocked: Sequence[BlockedHash]) -> None:
+        self.version = version
+        self._by_sha256 = {entry.sha256: entry for entry in blocked if entry.sha256}
+        self._entries = [entry for entry in blocked if entry.phash is not None]
+        self._hashes = np.array([entry.phash for entry in self._entries], dtype=np.uint64)
+
+    def find(self, picture: Fingerprint, sha256: str, distance: int) -> HashMatch | None:
+        """The nearest blocked picture within `distance` bits in any orientation, or the one with the same bytes."""
+        same = self._by_sha256.get(sha256)
+        if same is not None:
+            return HashMatch(same, 0)
+        if not picture.comparable or not self._entries:
+            return None
+        ours = np.array(picture.hashes, dtype=np.uint64)
+        distances = _ones(ours[:, None] ^ self._hashes[None, :]).min(axis=0)
+        nearest = int(distances.argmin())
+        found = int(distances[nearest])
+        return HashMatch(self._entries[nearest], found) if found <= distance else None
+
+
+_BYTE_ONES = np.array([byte.bit_count() for byte in range(256)], dtype=np.uint8)
+
+
+def _ones(numbers: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """How many bits are set in each number."""
+    octets = np.ascontiguousarray(numbers).view(np.uint8).reshape(*numbers.shape, 8)
+    ones: NDArray[np.uint8] = _BYTE_ONES[octets].sum(axis=-1, dtype=np.uint8)
+    return ones
+
+
+EMPTY_TABLE = HashTable(0, ())
