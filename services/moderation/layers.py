@@ -19,6 +19,10 @@ class Classifier(Protocol):
     name: str
     capability: Capability
 
+    async def close(self) -> None:
+        """Frees what it holds."""
+        ...
+
 
 C = TypeVar("C", bound=Classifier)
 
@@ -55,10 +59,3 @@ async def _one(
         text = f"the classifier {classifier.name} does not answer, and the policy needs it"
         raise Unavailable(text, metadata={"peer": classifier.name}, retry_after=1.0) from error
     return classifier.capability.categories, findings
-
-
-def require_layers(policy: Policy, present: Iterable[str]) -> None:
-    """Raises ValueError when the policy needs a layer that this process does not have."""
-    missing = sorted(set(policy.document.required_layers) - set(present))
-    if missing:
-        raise ValueError(f"{policy.policy_id}: required_layers: {', '.join(missing)} is not loaded here")

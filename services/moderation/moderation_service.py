@@ -31,9 +31,7 @@ class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
         self._judge = judge
         self._book = book
 
-    async def ModeratePrompt(  # noqa: N802  the contract's name
-        self, request: pb2.ModeratePromptRequest, context: Context
-    ) -> pb2.ModeratePromptResponse:
+    async def ModeratePrompt(self, request: pb2.ModeratePromptRequest, context: Context) -> pb2.ModeratePromptResponse:
         """See the contract."""
         texts = wire.texts_of(request)
         with telemetry.span("moderation judge prompt") as span:
@@ -41,9 +39,7 @@ class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
             _tell(span, verdict)
         return pb2.ModeratePromptResponse(verdict=wire.verdict_out(verdict))
 
-    async def ModerateImage(  # noqa: N802
-        self, request: pb2.ModerateImageRequest, context: Context
-    ) -> pb2.ModerateImageResponse:
+    async def ModerateImage(self, request: pb2.ModerateImageRequest, context: Context) -> pb2.ModerateImageResponse:
         """See the contract."""
         image = wire.image_of(request)
         with telemetry.span("moderation judge image") as span:
@@ -51,15 +47,13 @@ class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
             _tell(span, verdict)
         return pb2.ModerateImageResponse(verdict=wire.verdict_out(verdict))
 
-    async def GetVerdict(  # noqa: N802
-        self, request: pb2.GetVerdictRequest, context: Context
-    ) -> pb2.GetVerdictResponse:
+    async def GetVerdict(self, request: pb2.GetVerdictRequest, context: Context) -> pb2.GetVerdictResponse:
         """See the contract."""
         check(request, wire.VERDICT_RULES)
         verdict = await self._judge.verdict(request.verdict_id, _tenant_or_all())
         return pb2.GetVerdictResponse(verdict=wire.verdict_out(verdict))
 
-    async def GetPolicy(self, request: pb2.GetPolicyRequest, context: Context) -> pb2.GetPolicyResponse:  # noqa: N802
+    async def GetPolicy(self, request: pb2.GetPolicyRequest, context: Context) -> pb2.GetPolicyResponse:
         """See the contract."""
         if not request.policy_id:
             found: Policy | None = self._book.for_tenant(principal().tenant)
@@ -69,9 +63,7 @@ class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
             raise NotFound(f"there is no policy {request.policy_id!r} in that version", reason="POLICY_NOT_FOUND")
         return pb2.GetPolicyResponse(policy=wire.policy_out(found))
 
-    async def ListPolicies(  # noqa: N802
-        self, request: pb2.ListPoliciesRequest, context: Context
-    ) -> pb2.ListPoliciesResponse:
+    async def ListPolicies(self, request: pb2.ListPoliciesRequest, context: Context) -> pb2.ListPoliciesResponse:
         """See the contract."""
         size, scope = page_size(request.page_size), f"policies:{_tenant_or_all()}:{request.state}"
         after = str(decode_token(request.page_token, scope)[0]) if request.page_token else ""
@@ -80,19 +72,15 @@ class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
         token = encode_token((shown[size - 1].policy_id,), scope) if len(shown) > size else ""
         return pb2.ListPoliciesResponse(policies=map(wire.policy_out, shown[:size]), next_page_token=token)
 
-    async def SetPolicy(self, request: pb2.SetPolicyRequest, context: Context) -> pb2.SetPolicyResponse:  # noqa: N802
+    async def SetPolicy(self, request: pb2.SetPolicyRequest, context: Context) -> pb2.SetPolicyResponse:
         """Belongs to a later version."""
         raise unimplemented("SetPolicy", POLICY_FILES)
 
-    async def SetPolicyState(  # noqa: N802
-        self, request: pb2.SetPolicyStateRequest, context: Context
-    ) -> pb2.SetPolicyStateResponse:
+    async def SetPolicyState(self, request: pb2.SetPolicyStateRequest, context: Context) -> pb2.SetPolicyStateResponse:
         """Belongs to a later version."""
         raise unimplemented("SetPolicyState", POLICY_FILES)
 
-    async def ReplayPolicy(  # noqa: N802
-        self, request: pb2.ReplayPolicyRequest, context: Context
-    ) -> pb2.ReplayPolicyResponse:
+    async def ReplayPolicy(self, request: pb2.ReplayPolicyRequest, context: Context) -> pb2.ReplayPolicyResponse:
         """Belongs to a later version."""
         raise unimplemented("ReplayPolicy", POLICY_FILES)
 

@@ -6,7 +6,7 @@ each holds only what differs from the default (`thresholds` and `lists` by key; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,12 +25,14 @@ class PolicyFileError(Exception):
     """A policy file that cannot be used; the text names the file and every mistake."""
 
 
-def load_policies(default: Path, floor: Path = FLOOR) -> PolicyBook:
-    """The book of the default file and of the tenants' files beside it."""
+def load_policies(default: Path, layers: Collection[str], floor: Path = FLOOR) -> PolicyBook:
+    """The book of the default file and of the tenants' files beside it; `layers` are those that this process has."""
     base = _read(default)
     under = _validated(Floor, _read(floor), floor)
-    own = [_tenant_document(base, path) for path in sorted((default.parent / "tenants").glob("*.yaml"))]
-    documents = [_validated(PolicyDocument, base, default), *own]
+    documents = [_validated(PolicyDocument, base, default)]
+    documents += [_tenant_document(base, path) for path in sorted((default.parent / "tenants").glob("*.yaml"))]
+    for document in documents:
+        _require_layers(document, layers)
     policies = [Policy(document=document, floor=under) for document in documents]
     try:
         return PolicyBook(policies)
@@ -46,6 +48,13 @@ def _tenant_document(base: Mapping[str, Any], path: Path) -> PolicyDocument:
         if key not in own:
             raise PolicyFileError(f"{path}: {key}: required; a tenant's policy has its own")
     return _validated(PolicyDocument, merge(base, own), path)
+
+
+def _require_layers(document: PolicyDocument, layers: Collection[str]) -> None:
+    missing = sorted(set(document.required_layers) - set(layers))
+    if missing:
+        text = f"policy {document.policy}: required_layers: no {', '.join(missing)} here, only {', '.join(layers)}"
+        raise PolicyFileError(text)
 
 
 def merge(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

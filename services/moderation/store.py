@@ -86,8 +86,10 @@ def _hash_table(connection: sa.Connection) -> HashTable:
 
 
 def _block(connection: sa.Connection, entries: Sequence[BlockedHash], source: str) -> int:
-    raised = sa.update(BLOCKLIST_VERSION).values(version=BLOCKLIST_VERSION.c.version + 1)
-    connection.execute(raised)
     now, _ = _now_and_version(connection, lock=False)
     rows = [{**blocked_row(entry, source), "create_us": now} for entry in entries]
-    return sum(insert_or_ignore(connection, BLOCKED_HASHES, row) for row in rows)
+    added = sum(insert_or_ignore(connection, BLOCKED_HASHES, row) for row in rows)
+    if added:
+        raised = sa.update(BLOCKLIST_VERSION).values(version=BLOCKLIST_VERSION.c.version + 1)
+        connection.execute(raised)
+    return added

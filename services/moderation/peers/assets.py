@@ -12,6 +12,7 @@ from mesh.channel import as_tenant
 from mesh.errors import DataLoss, InvalidArgument, Unavailable
 from mesh.status import peer_errors
 
+IDEMPOTENT = ("/imagemesh.storage.v1.StorageService/ReadAsset",)
 LIMIT_BYTES = 64 * 1024 * 1024
 TIMEOUT_S = 30.0
 

@@ -1,0 +1,117 @@
+"""The parts of one moderation process, put together over what lies outside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from imagemesh.moderation.v1 import (
+    audit_service_pb2,
+    audit_service_pb2_grpc,
+    moderation_service_pb2,
+    moderation_service_pb2_grpc,
+    review_service_pb2,
+    review_service_pb2_grpc,
+)
+
+from mesh.auth import Authenticator, KeyVerifier
+from mesh.db import Database
+from mesh.events import Bus, Event
+from mesh.health import Check
+from mesh.outbox import Relay
+from mesh.server import Server, ServerConfig
+from mesh.telemetry import current
+from services.moderation import image_pipeline, rules, wire
+from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
+from services.moderation.config import Limits, ModerationSettings
+from services.moderation.image_pipeline import ImagePipeline
+from services.moderation.judging import Judge
+from services.moderation.later_services import audit_service, review_service
+from services.moderation.layers import Classifier
+from services.moderation.moderation_service import ModerationService
+from services.moderation.peers.assets import Assets
+from services.moderation.policies import PolicyBook
+from services.moderation.store import Store
+from services.moderation.tables import OUTBOX
+from services.moderation.text_pipeline import TextPipeline
+from services.moderation.verdicts import Verdict
+
+LAYERS = (rules.LAYER, image_pipeline.LAYER, *TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS)
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What moderation stands on; opened and closed by whoever builds it. `checks` are further health names."""
+
+    database: Database
+    assets: Assets
+    keys: KeyVerifier
+    bus: Bus
+    checks: Mapping[str, Check] = field(default_factory=dict)
+
+
+class Moderation:
+    """A gRPC server over the pipelines and the store. `start` and `stop` may each be called once, in order."""
+
+    def __init__(self, settings: ModerationSettings, outside: Outside, book: PolicyBook) -> None:
+        limits = settings.limits()
+        self.store = Store(outside.database)
+        self._texts = [make() for make in TEXT_CLASSIFIERS.values()]
+        self._images = [make() for make in IMAGE_CLASSIFIERS.values()]
+        self._pool = ThreadPoolExecutor(limits.text_threads, thread_name_prefix="normalise")
+        self._relay = Relay(outside.database, OUTBOX, outside.bus)
+        self.judge = Judge(book, self._pipelines(book, limits), outside.assets, self.store, self._announce)
+        self.server = _server(settings, outside)
+        _add_services(self.server, ModerationService(self.judge, book))
+
+    def _pipelines(self, book: PolicyBook, limits: Limits) -> tuple[TextPipeline, ImagePipeline]:
+        texts = TextPipeline(book.all(), self._texts, self._pool)
+        return texts, ImagePipeline(self._images, limits.images_working, limits.images_waiting)
+
+    def _announce(self, verdict: Verdict) -> list[Event]:
+        return wire.announcements(verdict, current())
+
+    async def start(self) -> None:
+        """Serves; the port is in `server.port` afterwards."""
+        await self._relay.start()
+        await self.server.start()
+
+    async def stop(self) -> None:
+        """Lets running calls end, then closes in reverse."""
+        await self.server.stop()
+        await self._relay.stop()
+        classifiers: list[Classifier] = [*self._texts, *self._images]
+        for classifier in classifiers:
+            await classifier.close()
+        self._pool.shutdown()
+
+
+def _server(settings: ModerationSettings, outside: Outside) -> Server:
+    config = ServerConfig(settings.host, settings.grpc_port, settings.drain_seconds)
+    own = {"readiness": outside.database.ping, "nats": outside.bus.ping}
+    authenticator = Authenticator(settings.mesh_token.get_secret_value(), outside.keys)
+    return Server(config, authenticator, {**own, **outside.checks})
+
+
+def _add_services(server: Server, moderation: ModerationService) -> None:
+    served: tuple[tuple[Any, Any, Callable[[Any, Any], None]], ...] = (
+        (
+            moderation_service_pb2.DESCRIPTOR.services_by_name["ModerationService"],
+            moderation,
+            moderation_service_pb2_grpc.add_ModerationServiceServicer_to_server,
+        ),
+        (
+            review_service_pb2.DESCRIPTOR.services_by_name["ReviewService"],
+            review_service(),
+            review_service_pb2_grpc.add_ReviewServiceServicer_to_server,
+        ),
+        (
+            audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
+            audit_service(),
+            audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
+        ),
+    )
+    for descriptor, servicer, register in served:
+        server.add(descriptor, servicer, register)
