@@ -8,6 +8,7 @@ line says why and the exit status is 3.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -25,6 +26,7 @@ from services.inference.triton_repository import RepositoryConfig, write_reposit
 ROOT = Path(__file__).resolve().parents[2]
 CANNOT_RUN = 3
 HOST = "127.0.0.1"
+SHARED_MEMORY = Path("/dev/shm")
 SYSTEM_LIBRARY_FOLDERS = ("/usr/local/lib", "/usr/lib", "/usr/lib64", "/lib")
 
 
@@ -82,6 +84,17 @@ def find_wheel() -> Wheel:
     )
 
 
+def shared_memory_prefix(work: Path) -> str:
+    """The name that shared memory of the Triton in this work folder begins with."""
+    return f"imagemesh_triton_{hashlib.sha256(str(work.resolve()).encode()).hexdigest()[:12]}_"
+
+
+def remove_shared_memory(work: Path) -> None:
+    """Frees what a killed Triton of this work folder left behind."""
+    for leftover in SHARED_MEMORY.glob(f"{shared_memory_prefix(work)}*"):
+        leftover.unlink(missing_ok=True)
+
+
 def prepare_backends(wheel: Wheel, target: Path) -> None:
     """Copies the Python backend and puts the stub for this interpreter beside it."""
     shutil.rmtree(target, ignore_errors=True)
@@ -108,6 +121,7 @@ def server_command(wheel: Wheel, options: argparse.Namespace, models: Sequence[s
         str(wheel.server),
         f"--model-repository={work / 'repository'}",
         f"--backend-directory={work / 'backends'}",
+        f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix(work)}",
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in models),
         "--exit-on-error=false",
@@ -154,6 +168,7 @@ def prepare(wheel: Wheel, options: argparse.Namespace) -> list[str]:
     """Writes the work folder; returns the models that have weights."""
     work = Path(options.work_dir)
     work.mkdir(parents=True, exist_ok=True)
+    remove_shared_memory(work)
     prepare_backends(wheel, work / "backends")
     config = RepositoryConfig(
         root=ROOT,

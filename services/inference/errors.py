@@ -52,4 +52,5 @@ def engine_errors() -> Iterator[None]:
     try:
         yield
     except engine.EngineError as error:
-        raise TABLE[type(error)](error) from error
+        translate = next(TABLE[kind] for kind in type(error).__mro__ if kind in TABLE)
+        raise translate(error) from error

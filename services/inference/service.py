@@ -41,9 +41,7 @@ class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
                     for message in answer.messages(fact):
                         yield message
 
-    async def ListModels(
-        self, request: messages.ListModelsRequest, context: Any
-    ) -> messages.ListModelsResponse:
+    async def ListModels(self, request: messages.ListModelsRequest, context: Any) -> messages.ListModelsResponse:
         """The models by id, with what the engine says of each."""
         page, token = _page(list(self._models), request)
         with engine_errors():
@@ -51,22 +49,16 @@ class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
         models = [wire.model_message(own, statuses.get(own.model.manifest.id, ABSENT)) for own in page]
         return messages.ListModelsResponse(models=models, next_page_token=token)
 
-    async def GetCapacity(
-        self, request: messages.GetCapacityRequest, context: Any
-    ) -> messages.GetCapacityResponse:
+    async def GetCapacity(self, request: messages.GetCapacityRequest, context: Any) -> messages.GetCapacityResponse:
         """How busy the loaded models are."""
         with engine_errors():
             return wire.capacity_message(self._engine.name, await self._busy(request.model_id))
 
-    async def LoadModel(
-        self, request: messages.LoadModelRequest, context: Any
-    ) -> messages.LoadModelResponse:
+    async def LoadModel(self, request: messages.LoadModelRequest, context: Any) -> messages.LoadModelResponse:
         """Later."""
         raise unimplemented("LoadModel", "models load when the service starts")
 
-    async def UnloadModel(
-        self, request: messages.UnloadModelRequest, context: Any
-    ) -> messages.UnloadModelResponse:
+    async def UnloadModel(self, request: messages.UnloadModelRequest, context: Any) -> messages.UnloadModelResponse:
         """Later."""
         raise unimplemented("UnloadModel", "models stay loaded until the service stops")
 

@@ -19,6 +19,7 @@ from services.inference.engine.errors import EngineError, EngineFailed, EngineUn
 from services.inference.engine.facts import Fact, Finished
 from services.inference.engine.request import DrawRequest
 from services.inference.engines.base import Busy, State, Status
+from services.inference.engines.triton_reload import Reloader
 from services.inference.triton_shim import protocol
 
 STATES = {"READY": State.READY, "LOADING": State.LOADING, "UNLOADING": State.UNLOADED}
@@ -35,12 +36,14 @@ CHANNEL_OPTIONS = [
 @dataclass(frozen=True)
 class TritonConfig:
     """target: Triton's gRPC address. call_seconds: deadline of short calls. draw_seconds: of a drawing, waiting
-    included. silence_seconds: after so long without a fact Triton is asked whether it still knows the request."""
+    included. silence_seconds: after so long without a fact Triton is asked whether it still knows the request.
+    load_seconds: longest reload of a model whose stub died."""
 
     target: str
     call_seconds: float = 5.0
     draw_seconds: float = 3600.0
     silence_seconds: float = 5.0
+    load_seconds: float = 600.0
 
 
 class TritonEngine:
@@ -51,6 +54,7 @@ class TritonEngine:
     def __init__(self, config: TritonConfig) -> None:
         self._config = config
         self._connection: Any = None
+        self._reloader = Reloader(self._reload)
 
     async def start(self) -> None:
         """Opens the connection; Triton need not be there yet."""
@@ -58,6 +62,7 @@ class TritonEngine:
 
     async def stop(self) -> None:
         """Closes the connection; running drawings end with EngineUnavailable."""
+        await self._reloader.stop()
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -75,27 +80,52 @@ class TritonEngine:
                 stream.cancel()
 
     async def busy(self, model_id: str) -> Busy:
-        """See the port."""
-        with translated():
-            async with asyncio.timeout(self._config.call_seconds):
-                stream = self._stream(model_id, protocol.LOAD, b"", {})
-                try:
-                    header, _ = _parts(await self._next(stream, model_id))
-                finally:
-                    stream.cancel()
-        return Busy(*codec.decode_load(header))
+        """See the port. A model that refuses this question has lost its stub, so it is reloaded."""
+        try:
+            with translated():
+                async with asyncio.timeout(self._config.call_seconds):
+                    return await self._ask(model_id)
+        except RefusedError:
+            self._reloader.begin(model_id)
+            raise
 
     async def statuses(self) -> dict[str, Status]:
-        """See the port."""
+        """See the port. Triton's READY is believed only of models that answer."""
         with translated():
             index = await self._client.get_model_repository_index(client_timeout=self._config.call_seconds)
-        return {model.name: _status(model.state, model.reason) for model in index.models}
+        told = {model.name: _status(model.state, model.reason) for model in index.models}
+        seen = await asyncio.gather(*(self._seen(name, status) for name, status in told.items()))
+        return dict(zip(told, seen, strict=True))
 
     async def ready(self) -> None:
         """Asks Triton's own readiness."""
         with translated():
             if not await self._client.is_server_ready(client_timeout=self._config.call_seconds):
                 raise EngineUnavailable("Triton is not ready")
+
+    async def _ask(self, model_id: str) -> Busy:
+        stream = self._stream(model_id, protocol.LOAD, b"", {})
+        try:
+            header, _ = _parts(await self._next(stream, model_id))
+            return Busy(*codec.decode_load(header))
+        finally:
+            stream.cancel()
+
+    async def _seen(self, model_id: str, told: Status) -> Status:
+        if model_id in self._reloader:
+            return Status(State.LOADING)
+        if told.state is not State.READY:
+            return told
+        try:
+            await self.busy(model_id)
+        except EngineError as error:
+            return Status(State.FAILED, str(error))
+        return told
+
+    async def _reload(self, model_id: str) -> None:
+        with translated():
+            await self._client.unload_model(model_id, client_timeout=self._config.call_seconds)
+            await self._client.load_model(model_id, client_timeout=self._config.load_seconds)
 
     @property
     def _client(self) -> Any:
@@ -144,9 +174,15 @@ class TritonEngine:
             raise EngineUnavailable("Triton ended the stream early") from None
         if error is None:
             return result
+        if model_id in self._reloader:
+            raise EngineUnavailable(f"{model_id} is being loaded again")
         ready = await self._client.is_model_ready(model_id, client_timeout=self._config.call_seconds)
-        kind = EngineUnavailable if ready else ModelNotLoaded
+        kind = RefusedError if ready else ModelNotLoaded
         raise kind(f"Triton refused the request: {error.message()}")
+
+
+class RefusedError(EngineUnavailable):
+    """Triton calls the model ready and refuses to ask it."""
 
 
 @contextmanager
