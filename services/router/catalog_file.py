@@ -83,7 +83,17 @@ def _parse(path: Path, content: bytes) -> CatalogDocument:
     try:
         return CatalogDocument.model_validate(loaded)
     except ValidationError as error:
-        raise CatalogError(path, [f"{_path(fault['loc'])}: {fault['msg']}" for fault in error.errors()]) from error
+        raise CatalogError(path, [*_told(error)]) from error
+
+
+def _told(error: ValidationError) -> Iterator[str]:
+    """A list is not told to be too short where its faulty elements are told."""
+    faults = error.errors()
+    for fault in faults:
+        where = fault["loc"]
+        inside = any(other["loc"][: len(where)] == where for other in faults if other is not fault)
+        if not (fault["type"] == "too_short" and inside):
+            yield f"{_path(where)}: {fault['msg']}"
 
 
 def _path(parts: Sequence[str | int]) -> str:
