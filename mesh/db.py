@@ -210,7 +210,11 @@ class PostgresDatabase(Database):
         try:
             async with self._engine.begin() as connection:
                 return await connection.run_sync(work)
-        except (OSError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        except sa.exc.DBAPIError as error:
+            if not (error.connection_invalidated or isinstance(error, sa.exc.InterfaceError)):
+                raise
+            raise Unavailable("the database's connection broke", retry_after=1.0) from error
+        except (OSError, sa.exc.TimeoutError) as error:
             raise Unavailable("the database does not answer", retry_after=1.0) from error
 
     async def close(self) -> None:

@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 
 from mesh.db import Database, DatabaseConfig, insert_or_ignore, now_us, open_database
+from mesh.errors import Unavailable
 
 METADATA = sa.MetaData()
 ROWS = sa.Table("rows", METADATA, sa.Column("id", sa.String(32), primary_key=True), sa.Column("n", sa.BigInteger))
@@ -73,3 +74,16 @@ async def test_a_canceled_caller_does_not_stop_the_others(database: Database) ->
 
 async def test_ping_answers(database: Database) -> None:
     await database.ping()
+
+
+async def test_a_restarted_postgres_is_unavailable_and_then_back(postgres_url: str) -> None:
+    database = open_database(DatabaseConfig(postgres_url, pool_size=1))
+    other = open_database(DatabaseConfig(postgres_url, pool_size=1))
+    await other.ping()
+    end_others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database()"
+    with pytest.raises(Unavailable):
+        await database.write(lambda c: c.execute(sa.text(end_others)).all())
+    await other.ping()
+    await database.ping()
+    await database.close()
+    await other.close()
