@@ -1,0 +1,68 @@
+"""Signed addresses of published pictures: minted by storage whenever a job is read, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import grpc.aio
+from imagemesh.router.v1 import job_pb2
+from imagemesh.storage.v1 import asset_pb2, storage_service_pb2, storage_service_pb2_grpc
+
+from mesh.channel import as_tenant
+from mesh.errors import MeshError
+from mesh.status import peer_errors
+from mesh.telemetry import logger
+
+MOST_AT_ONCE = 1000
+TIMEOUT_S = 2.0
+
+log = logger(__name__)
+
+
+class Urls(Protocol):
+    """Who can sign."""
+
+    async def sign(self, tenant: str, asset_ids: Sequence[str]) -> Mapping[str, asset_pb2.SignedUrl]:
+        """Addresses of the originals by asset id; what cannot be signed now is left out. Never raises."""
+
+
+class StorageUrls:
+    """`Urls` of the storage service."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = storage_service_pb2_grpc.StorageServiceStub(channel)
+
+    async def sign(self, tenant: str, asset_ids: Sequence[str]) -> Mapping[str, asset_pb2.SignedUrl]:
+        """See `Urls.sign`."""
+        signed: dict[str, asset_pb2.SignedUrl] = {}
+        for start in range(0, len(asset_ids), MOST_AT_ONCE):
+            signed.update(await self._sign_some(tenant, asset_ids[start : start + MOST_AT_ONCE]))
+        return signed
+
+    async def _sign_some(self, tenant: str, asset_ids: Sequence[str]) -> Mapping[str, asset_pb2.SignedUrl]:
+        specs = [storage_service_pb2.UrlSpec(asset_id=asset_id) for asset_id in asset_ids]
+        request = storage_service_pb2.SignUrlsRequest(specs=specs, allow_partial=True)
+        try:
+            with peer_errors("storage"):
+                answer = await self._stub.SignUrls(request, metadata=as_tenant(tenant), timeout=TIMEOUT_S)
+        except MeshError as error:
+            log.info("no addresses signed", reason=error.reason)
+            return {}
+        results = zip(asset_ids, answer.results, strict=False)
+        return {asset_id: result.url for asset_id, result in results if result.HasField("url")}
+
+
+async def add_urls(urls: Urls, tenant: str, jobs: Sequence[job_pb2.Job]) -> None:
+    """Gives every published picture of these jobs its address, with one call for all."""
+    images = [
+        image for job in jobs for image in job.images if image.state == job_pb2.IMAGE_STATE_PUBLISHED and image.asset_id
+    ]
+    if not images:
+        return
+    signed = await urls.sign(tenant, [image.asset_id for image in images])
+    for image in images:
+        address = signed.get(image.asset_id)
+        if address is not None:
+            image.url = address.url
+            image.url_expire_time.CopyFrom(address.expire_time)
