@@ -1,4 +1,4 @@
-"""`python -m deploy.local up|down|status`: the launcher behind `imagemesh up`; the only reader of the environment."""
+"""`python -m deploy.local up|down|status|doctor`: what `imagemesh up` runs; the only reader of the environment."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 from deploy.local.engine import EngineError
 from deploy.local.events import Event, Report, reporter
 from deploy.local.home import Home, open_home
+from deploy.local.inspection import Machine, diagnosis
 from deploy.local.kept import StartError
-from deploy.local.launcher import AlreadyUpError, Launcher, LauncherConfig
+from deploy.local.launcher import AlreadyUpError, Launcher, LauncherConfig, nats_places
 from deploy.local.nats import NatsError
 from deploy.local.orders import owner_gone, status_of, take_down
 
@@ -28,7 +29,9 @@ def main() -> None:
             sys.exit(asyncio.run(_up(arguments, home, report)))
         if arguments.order == "down":
             sys.exit(take_down(home, report))
-    sys.stdout.write(status_of(home).line(arguments.json) + "\n")
+    machine = Machine(home, nats_places(home, os.environ.get("NATS_SERVER", "")))
+    event = status_of(home) if arguments.order == "status" else diagnosis(machine)
+    sys.stdout.write(event.line(arguments.json) + "\n")
 
 
 async def _up(arguments: argparse.Namespace, home: Home, report: Report) -> int:
@@ -43,8 +46,8 @@ async def _up(arguments: argparse.Namespace, home: Home, report: Report) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, launcher.stop)
-    if arguments.owner_stdin:
-        owner_gone(loop, launcher.stopping.set)
+    if arguments.owner_gone != "ignore":
+        owner_gone(loop, launcher.stop if arguments.owner_gone == "stop" else launcher.linger)
     try:
         await launcher.run()
     except (AlreadyUpError, NatsError, EngineError, StartError) as error:
@@ -55,11 +58,12 @@ async def _up(arguments: argparse.Namespace, home: Home, report: Report) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deploy.local", description=__doc__)
-    parser.add_argument("order", choices=("up", "down", "status"))
+    parser.add_argument("order", choices=("up", "down", "status", "doctor"))
     default = os.environ.get("IMAGEMESH_HOME") or "~/.local/share/imagemesh"
     parser.add_argument("--home", default=default, help="folder of the mesh")
     parser.add_argument("--json", action="store_true", help="one JSON document per line")
-    parser.add_argument("--owner-stdin", action="store_true", help="stop when standard input ends")
+    text = "what to do when standard input ends: stop, linger until no job is unfinished, or ignore it"
+    parser.add_argument("--owner-gone", choices=("stop", "linger", "ignore"), default="ignore", help=text)
     return parser
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from deploy.local.engine import choose_engine
 from deploy.local.events import Event, Report
 from deploy.local.home import Home, HomeLock, kept_secret, new_secret, write_json, write_private
+from deploy.local.idle import until_idle
 from deploy.local.nats import NatsPlaces, ensure_nats
 from deploy.local.ports import HOST, Ports, choose_ports, moved_ports
 from deploy.local.processes import ROOT, Engine, Plan, Secrets, defaults, process_table, shared_environment
@@ -46,6 +47,7 @@ class Launcher:
         self._config = config
         self._lock = HomeLock(config.home)
         self._supervisor: Supervisor | None = None
+        self._lingering: asyncio.Future[None] | None = None
         self.stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -64,6 +66,11 @@ class Launcher:
         if self.stopping.is_set() and self._supervisor:
             self._supervisor.hurry()
         self.stopping.set()
+
+    def linger(self) -> None:
+        """Stops once no job is unfinished."""
+        self._lingering = asyncio.ensure_future(until_idle(self._config.home))
+        self._lingering.add_done_callback(lambda _: self.stopping.set())
 
     async def _run_locked(self) -> None:
         await asyncio.to_thread(self._sweep)

@@ -21,7 +21,7 @@ from tests.local.conftest import TINY, Stage
 
 async def eventually(true: Callable[[], bool], seconds: float = 5.0) -> None:
     async with asyncio.timeout(seconds):
-        while not true():  # noqa: ASYNC110 - what is waited for happens in another process
+        while not true():
             await asyncio.sleep(0.01)
 
 

@@ -33,6 +33,7 @@ from imagemesh.router.v1 import (
 
 Q = TypeVar("Q")
 A = TypeVar("A")
+S = TypeVar("S")
 U = TypeVar("U", job_service_pb2.GenerateImageResponse, job_service_pb2.WatchJobResponse)
 OnUpdate = Callable[[job_service_pb2.GenerateImageResponse], None]
 GENERATE_SECONDS = 900.0
@@ -137,8 +138,12 @@ class Client:
         """An ended job with pictures that can be fetched."""
         return JobResult(job, lambda index: fresh_url_of(self.get(job.job_id), index))
 
+    def stub(self, kind: Callable[[grpc.Channel], S]) -> S:
+        """A stub of another service behind the same target, such as `StorageServiceStub`; use it through `call`."""
+        return kind(self._channel)
+
     def call(self, method: grpc.UnaryUnaryMultiCallable[Q, A], request: Q, *, repeatable: bool = True) -> A:
-        """Any unary rpc of the stubs `jobs`, `catalog`, `usage`, `keys`, with this client's key, deadline and errors.
+        """Any unary rpc of `jobs`, `catalog`, `usage`, `keys` or a `stub`, with this client's key, deadline and errors.
 
         repeatable: whether it may be sent again after UNAVAILABLE.
         """

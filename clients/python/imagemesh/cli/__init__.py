@@ -1,0 +1,1 @@
+"""The `imagemesh` command: one file per group of commands."""

@@ -1,0 +1,79 @@
+"""The options that say what to draw, shared by `generate` and `quote`."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import click
+
+from imagemesh.generation import Options
+
+KEY = "imagemesh.wishes"
+C = TypeVar("C")
+
+
+class Size(click.ParamType[Any]):
+    """`512x512`, or an aspect ratio such as `16:9`."""
+
+    name = "WxH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Two numbers for a size, the text itself for an aspect ratio."""
+        text = str(value).lower()
+        separator = ":" if ":" in text else "x"
+        width, found, height = text.partition(separator)
+        if not found or not width.isdigit() or not height.isdigit():
+            self.fail(f"{value!r} is no size; write 512x512, or 16:9 for a shape", param, ctx)
+        return text if separator == ":" else (int(width), int(height))
+
+
+def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    context.meta.setdefault(KEY, {})[parameter.name] = value
+    return value
+
+
+def _wish(*names: str, **settings: Any) -> Any:
+    """An option that is read with `options_of` rather than handed to the command one by one."""
+    return click.option(*names, expose_value=False, callback=_keep, **settings)
+
+
+WISHES = (
+    _wish("--model", default="", help="A model of the catalog. Default: auto."),
+    _wish("--size", type=Size(), help="In pixels, or a shape such as 16:9. Default: the model's."),
+    _wish("--count", type=int, default=0, help="How many pictures, 1 to 10. Default: 1."),
+    _wish("--seed", type=click.IntRange(0, 2**32 - 1), help="The same seed draws the same picture."),
+    _wish("--steps", type=int, help="Denoising steps. Default: the model's."),
+    _wish("--guidance", type=float, help="How strongly the prompt is followed. Default: the model's."),
+    _wish("--scheduler", default="", help="One that the model lists. Default: the model's."),
+    _wish("--negative", default="", help="What the picture must not show."),
+    _wish("--cache", type=click.Choice(["use", "bypass", "refresh"]), help="Default: use when a seed is given."),
+    _wish("--max-cost", default="", metavar="AMOUNT", help="The most it may cost: 0.05 or '0.05 EUR'."),
+    _wish("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Deadline of the job. Default: 600."),
+)
+
+
+def wishes(command: C) -> C:
+    """Adds every option of WISHES."""
+    for wish in reversed(WISHES):
+        command = wish(command)
+    return command
+
+
+def options_of(context: click.Context) -> Options:
+    """What the user asked for."""
+    given = context.meta[KEY]
+    size = given["size"]
+    return Options(
+        negative_prompt=given["negative"],
+        model=given["model"],
+        size=size if isinstance(size, tuple) else None,
+        aspect_ratio=size if isinstance(size, str) else "",
+        count=given["count"],
+        seed=given["seed"],
+        steps=given["steps"],
+        guidance=given["guidance"],
+        scheduler=given["scheduler"],
+        cache=given["cache"] or "",
+        deadline=given["timeout"],
+        max_cost=given["max_cost"],
+    )
