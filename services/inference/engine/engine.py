@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from services.inference.engine.errors import Canceled, EngineError, EngineFailed, EngineFull, EngineUnavailable
-from services.inference.engine.facts import Fact, Finished, Load, Picture, Progress
+from services.inference.engine.facts import Finished, Load, Picture, Progress
 from services.inference.engine.family import Family, Prediction
 from services.inference.engine.request import DrawRequest
 from services.inference.engine.work import Phase, Sink, Work, batches
@@ -66,7 +66,7 @@ class StepEngine:
         self._encoder.shutdown()
         self._decoder.shutdown()
         for work in self._unfinished():
-            self._end(work, EngineUnavailable("the engine is stopping"))
+            work.end(EngineUnavailable("the engine is stopping"))
 
     def submit(self, request: DrawRequest, sink: Sink, asked_to_stop: Callable[[], bool] = never) -> Work:
         """Queues a request; EngineFull when too many wait.
@@ -78,10 +78,11 @@ class StepEngine:
         with self._changed:
             if self._stopping:
                 raise EngineUnavailable("the engine is stopping")
-            free = self._limits.slots - len(self._running)
-            if len(self._waiting) >= self._limits.waiting + max(free, 0):
+            self._admit()
+            if len(self._running) >= self._limits.slots and len(self._waiting) >= self._limits.waiting:
                 raise EngineFull(f"{len(self._waiting)} requests are waiting already; try again later")
             self._waiting.append(work)
+            self._admit()
             self._changed.notify_all()
         return work
 
@@ -109,6 +110,7 @@ class StepEngine:
 
     def _wake(self) -> None:
         with self._changed:
+            self._admit()
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -130,20 +132,20 @@ class StepEngine:
                 self._changed.wait()
 
     def _sweep(self) -> None:
-        """Takes out what has ended or was canceled."""
+        """Ends what was canceled."""
         for work in self._unfinished():
             if work.phase in (Phase.WAITING, Phase.STEPPING):
                 self._dropped(work)
-        with self._changed:
-            self._running = [work for work in self._running if work.phase is not Phase.ENDED]
-            self._waiting = deque(work for work in self._waiting if work.phase is not Phase.ENDED)
 
     def _admit(self) -> None:
-        while self._waiting and len(self._running) < self._limits.slots:
+        """Forgets what has ended and begins to encode what has a slot now. Called with the lock held."""
+        self._running = [work for work in self._running if work.phase is not Phase.ENDED]
+        self._waiting = deque(work for work in self._waiting if work.phase is not Phase.ENDED)
+        while not self._stopping and self._waiting and len(self._running) < self._limits.slots:
             work = self._waiting.popleft()
-            work.phase = Phase.ENCODING
-            self._running.append(work)
-            self._encoder.submit(self._encode, work)
+            if work.move(Phase.WAITING, Phase.ENCODING):
+                self._running.append(work)
+                self._encoder.submit(self._encode, work)
 
     def _dropped(self, work: Work) -> bool:
         with self._isolated(work):
@@ -155,12 +157,12 @@ class StepEngine:
         """Runs in the encoder's thread."""
         with self._isolated(work):
             work.end_stage("queue", self._now())
-            work.sink(Progress(0, work.request.steps))
+            work.tell(Progress(0, work.request.steps))
             begun = time.perf_counter()
             work.sampling = self._family.begin(work.request)
             work.device_seconds += time.perf_counter() - begun
             work.end_stage("encode", self._now(), prompt_characters=len(work.request.prompt))
-            work.phase = Phase.STEPPING
+            work.move(Phase.ENCODING, Phase.STEPPING)
         self._wake()
 
     def _advance(self, batch: list[Work]) -> None:
@@ -191,25 +193,25 @@ class StepEngine:
             self._family.advance(work.drawing, prediction)
             work.step += 1
             self._steps_done += work.request.count
-            work.sink(Progress(work.step, work.drawing.steps))
+            work.tell(Progress(work.step, work.drawing.steps))
             if work.step == work.drawing.steps:
                 self._to_decoder(work)
 
     def _to_decoder(self, work: Work) -> None:
         mean = work.shared_rows / work.step
         work.end_stage("denoise", self._now(), steps=work.step, pictures=work.request.count, mean_batch_rows=mean)
-        work.phase = Phase.DECODING
-        self._decoder.submit(self._decode, work)
+        if work.move(Phase.STEPPING, Phase.DECODING):
+            self._decoder.submit(self._decode, work)
 
     def _decode(self, work: Work) -> None:
         """Runs in the decoder's thread."""
         with self._isolated(work):
             begun = time.perf_counter()
             for picture in self._pictures(work):
-                work.sink(picture)
+                work.tell(picture)
             work.device_seconds += time.perf_counter() - begun
             work.end_stage("decode", self._now(), pictures=work.request.count)
-            self._end(work, Finished(work.step, work.device_seconds, tuple(work.stages)))
+            work.end(Finished(work.step, work.device_seconds, tuple(work.stages)))
         self._wake()
 
     def _pictures(self, work: Work) -> Iterator[Picture]:
@@ -220,10 +222,6 @@ class StepEngine:
             data = self._family.picture(work.drawing, index)
             yield Picture(index, seed, request.width, request.height, data)
 
-    def _end(self, work: Work, last: Finished | EngineError) -> None:
-        work.phase = Phase.ENDED
-        _tell(work.sink, last)
-
     @contextmanager
     def _isolated(self, work: Work) -> Iterator[None]:
         """Whatever goes wrong inside ends this request and no other."""
@@ -233,18 +231,10 @@ class StepEngine:
             failure = error if isinstance(error, EngineError) else _failed(error)
             work.end_stage(work.phase.value, self._now())
             failure.stages = tuple(work.stages)
-            self._end(work, failure)
+            work.end(failure)
 
 
 def _failed(error: Exception) -> EngineFailed:
     failure = EngineFailed(f"the model failed while drawing: {type(error).__name__}: {error}")
     failure.__cause__ = error
     return failure
-
-
-def _tell(sink: Sink, last: Fact | EngineError) -> None:
-    """A sink that fails has lost its caller; there is nobody left to tell."""
-    try:
-        sink(last)
-    except Exception:  # noqa: BLE001 - the edge between the engine's threads and its host
-        return

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 
 from services.inference.engine.errors import EngineError
-from services.inference.engine.facts import Fact, Stage
+from services.inference.engine.facts import Fact, Finished, Stage
 from services.inference.engine.family import Sampling
 from services.inference.engine.request import DrawRequest
 
@@ -25,11 +25,12 @@ class Phase(Enum):
 
 
 class Work:
-    """A submitted request. `cancel` may be called from any thread, any number of times."""
+    """A submitted request. Its methods may be called from any thread; nothing is told after its end."""
 
     def __init__(self, request: DrawRequest, sink: Sink, asked_to_stop: Callable[[], bool], now: int) -> None:
         self.request = request
-        self.sink = sink
+        self._sink = sink
+        self._lock = threading.RLock()
         self.phase = Phase.WAITING
         self.sampling: Sampling | None = None
         self.step = 0
@@ -39,6 +40,30 @@ class Work:
         self.mark = now
         self._asked_to_stop = asked_to_stop
         self._canceled = threading.Event()
+
+    def move(self, source: Phase, target: Phase) -> bool:
+        """Goes from one phase to another; False when it is no longer in the first."""
+        with self._lock:
+            moved = self.phase is source
+            self.phase = target if moved else self.phase
+            return moved
+
+    def tell(self, fact: Fact) -> None:
+        """Hands a fact to the caller, unless the request has ended."""
+        with self._lock:
+            if self.phase is not Phase.ENDED:
+                self._sink(fact)
+
+    def end(self, last: Finished | EngineError) -> None:
+        """Ends the request and says how; the first end counts. A sink that fails has nobody left to tell."""
+        with self._lock:
+            if self.phase is Phase.ENDED:
+                return
+            self.phase = Phase.ENDED
+            try:
+                self._sink(last)
+            except Exception:  # noqa: BLE001 - the edge between the engine's threads and its host
+                return
 
     def cancel(self) -> None:
         """Stops the request before its next step."""
