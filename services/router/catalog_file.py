@@ -115,6 +115,7 @@ def _faults(document: CatalogDocument) -> Iterator[str]:
     for number, model in enumerate(document.models):
         if model.id == "auto":
             yield f"models[{number}].id: `auto` is no model"
+        yield from _repeated(f"models[{number}].routes", [route.provider for route in model.routes])
         for place, route in enumerate(model.routes):
             yield from _route_faults(f"models[{number}].routes[{place}]", model, route, providers)
 

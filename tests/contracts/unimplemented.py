@@ -1,4 +1,4 @@
-"""The rpcs that the contract declares and this version answers with UNIMPLEMENTED, exactly; each leaves when it is built."""
+"""The rpcs that the contract declares and this version answers with UNIMPLEMENTED; each leaves when it is built."""
 
 UNIMPLEMENTED: dict[str, set[str]] = {
     "imagemesh.router.v1.JobService": {

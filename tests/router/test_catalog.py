@@ -98,6 +98,7 @@ FAULTS = [
     (change("providers.0.unsupported", "no interface"), "models[0].routes[0].provider: acme is unsupported"),
     (change("providers", [provider("acme"), provider("acme")]), "providers[1]: 'acme' is there twice"),
     (change("models", [model("p", route("acme")), model("p", route("acme"))]), "models[1]: 'p' is there twice"),
+    (change("models.0.routes", [route("acme"), route("acme")]), "models[0].routes[1]: 'acme' is there twice"),
     ("providers: [", "while parsing"),
     ("providers: []\nproviders: []", "key 'providers' is there twice"),
     ("[1, 2]", "the file: Input should be a valid dictionary"),
