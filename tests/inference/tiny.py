@@ -43,8 +43,13 @@ def write_tiny_model(folder: Path) -> Path:
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder, safe_serialization=True)
-    (folder / "model.yaml").write_text(MODEL_YAML.replace("id: tiny", f"id: {folder.name}"))
+    (folder / "model.yaml").write_text(model_yaml(folder.name))
     return folder
+
+
+def model_yaml(name: str) -> str:
+    """The `model.yaml` of a model called `name`."""
+    return MODEL_YAML.replace("id: tiny", f"id: {name}")
 
 
 def _tokenizer(folder: Path) -> CLIPTokenizer:

@@ -1,0 +1,131 @@
+"""A tiny model, and each engine that can draw with it: in this process, and behind a real Triton."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from services.inference.catalog import Models
+from services.inference.engine.errors import EngineError
+from services.inference.engine.manifest import read_models
+from services.inference.engines.base import Engine, State
+from tests.conftest import ROOT, free_port, missing
+
+DEADLINE_S = 60.0
+SLOTS = 4
+WAITING = 3
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the model `tiny`, and with `absent`, which has no weights."""
+    from tests.inference.tiny import model_yaml, write_tiny_model
+
+    root = tmp_path_factory.mktemp("models")
+    write_tiny_model(root / "tiny")
+    (root / "absent").mkdir()
+    (root / "absent" / "model.yaml").write_text(model_yaml("absent"))
+    return root
+
+
+@pytest.fixture(scope="session")
+def models(models_folder: Path) -> Models:
+    return Models(read_models(models_folder), draw_seed=lambda: 1234)
+
+
+@dataclass(frozen=True)
+class RunningTriton:
+    target: str
+    pid: int
+    telemetry: Path
+
+    def stubs(self) -> list[int]:
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(child) for child in children if "stub" in Path(f"/proc/{child}/cmdline").read_text()]
+
+
+@pytest.fixture(scope="session")
+def triton(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTriton]:
+    """A real tritonserver with the tiny model."""
+    check = subprocess.run([sys.executable, "-m", "deploy.local.triton", "--check"], cwd=ROOT, capture_output=True)
+    if check.returncode != 0:
+        missing(f"Triton ({check.stderr.decode().strip()})")
+    work = tmp_path_factory.mktemp("triton")
+    ports = [free_port() for _ in range(3)]
+    command = [sys.executable, "-m", "deploy.local.triton"]
+    environment = {
+        **os.environ,
+        "IMAGEMESH_MODELS": str(models_folder),
+        "IMAGEMESH_TRITON_WORK": str(work),
+        "IMAGEMESH_TRITON_GRPC_PORT": str(ports[0]),
+        "IMAGEMESH_TRITON_HTTP_PORT": str(ports[1]),
+        "IMAGEMESH_TRITON_METRICS_PORT": str(ports[2]),
+        "IMAGEMESH_TELEMETRY_DIR": str(work / "telemetry"),
+        "IMAGEMESH_ENGINE_SLOTS": str(SLOTS),
+        "IMAGEMESH_ENGINE_WAITING": str(WAITING),
+        "IMAGEMESH_TRITON_EXIT_TIMEOUT": "1",
+    }
+    with (work / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    yield RunningTriton(f"127.0.0.1:{ports[0]}", process.pid, work / "telemetry")
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=15)
+    process.kill()
+    process.wait()
+
+
+async def build(name: str, models: Models, request: pytest.FixtureRequest) -> Engine:
+    if name == "inprocess":
+        from services.inference.engine.host import HostConfig
+        from services.inference.engines.inprocess import InProcessEngine
+
+        return InProcessEngine(HostConfig(slots=SLOTS, waiting=WAITING, threads=1), models.by_id)
+    from services.inference.engines.triton import TritonConfig, TritonEngine
+
+    triton: RunningTriton = request.getfixturevalue("triton")
+    return TritonEngine(TritonConfig(triton.target, silence_seconds=0.5))
+
+
+async def until_drawing(engine: Engine, model_id: str = "tiny") -> None:
+    """Waits until the model is ready; fails when it failed."""
+
+    async def ready() -> bool:
+        try:
+            status = (await engine.statuses()).get(model_id)
+        except EngineError:  # not there yet
+            return False
+        assert status is None or status.state is not State.FAILED, status
+        return status is not None and status.state is State.READY
+
+    await eventually(ready)
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Waits until the condition (a function or a coroutine function) holds; fails after a minute."""
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        answer = condition()
+        if (await answer) if asyncio.iscoroutine(answer) else answer:
+            return
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.005)
+
+
+@pytest.fixture(params=["inprocess", "triton"])
+async def engine(request: pytest.FixtureRequest, models: Models) -> AsyncIterator[Engine]:
+    """A started engine whose model `tiny` is ready."""
+    engine = await build(request.param, models, request)
+    await engine.start()
+    await until_drawing(engine)
+    yield engine
+    await engine.stop()
