@@ -18,9 +18,9 @@ from services.router.api import Api, Outside, known_providers
 from services.router.catalog_file import load_catalog
 from services.router.config import MIGRATIONS, ApiSettings, RouterSettings, WorkerSettings
 from services.router.planning import Planner
-from services.router.providers import option_faults
+from services.router.providers import capabilities_of, option_faults
 from services.router.urls import StorageUrls
-from services.router.worker import run_worker
+from services.router.worker_main import run_worker
 
 SIGN_URLS = "/imagemesh.storage.v1.StorageService/SignUrls"
 
@@ -35,11 +35,10 @@ async def api(stopping: asyncio.Event) -> None:
         database = open_database(DatabaseConfig(settings.database_url, settings.database_pool))
         token = settings.mesh_token.get_secret_value()
         storage = open_channel(ChannelConfig(settings.storage_target, mesh_token=token, idempotent=(SIGN_URLS,)))
-        inference = open_channel(ChannelConfig(settings.inference_target, mesh_token=token))
         bus = Bus(BusConfig(settings.nats_url, "router-api"))
-        for close in (database.close, storage.close, inference.close, bus.stop):
+        for close in (database.close, storage.close, bus.stop):
             closing.push_async_callback(close)
-        planner = Planner(catalog, check_options=option_faults(known_providers(catalog, inference)))
+        planner = Planner(catalog, check_options=option_faults(capabilities_of(catalog)))
         checks = {"storage": lambda: check_connected(storage, "storage")}
         serving = Api(settings, Outside(database, bus, planner, StorageUrls(storage), checks=checks))
         await bus.start()

@@ -52,6 +52,12 @@ _END = (
         error=sa.bindparam("v_error"),
         error_reason=sa.bindparam("v_reason"),
         cost_micros=sa.bindparam("v_cost"),
+        provider_request_id=sa.func.coalesce(
+            sa.func.nullif(sa.bindparam("v_request", type_=sa.Text), ""), attempts.c.provider_request_id
+        ),
+        model_version=sa.func.coalesce(
+            sa.func.nullif(sa.bindparam("v_version", type_=sa.Text), ""), attempts.c.model_version
+        ),
         end_time=now_us(),
     )
     .returning(*_COLUMNS)
@@ -78,12 +84,17 @@ class NewAttempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """How an order ended. state: SUCCEEDED FAILED UNKNOWN CANCELED; images: serialised `Job` with only `images`."""
+    """How an order ended. state: SUCCEEDED FAILED UNKNOWN CANCELED; images: serialised `Job` with only `images`.
+
+    provider_request_id, model_version: written when not empty, for providers that tell them with their answer only.
+    """
 
     state: str
     images: bytes = b""
     failure: MeshError | None = None
     cost_micros: int = 0
+    provider_request_id: str = ""
+    model_version: str = ""
 
 
 class AttemptStore:
@@ -203,6 +214,8 @@ def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, 
         "v_error": error,
         "v_reason": "" if end.failure is None else end.failure.reason,
         "v_cost": end.cost_micros,
+        "v_request": end.provider_request_id,
+        "v_version": end.model_version,
     }
     row = connection.execute(_END, values).one_or_none()
     if row is None:

@@ -1,16 +1,25 @@
-"""The adapters, by the name that the catalog gives as a provider's `adapter`. One file, one line, one test file."""
+"""The adapters, by the name that the catalog gives as a provider's `kind`. One file, one line, one test file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import grpc.aio
+from pydantic import SecretStr
 
-from services.router.providers.base import Account, Provider
+from mesh.errors import FieldViolation
+from services.router.breaker import Breakers
+from services.router.catalog import Catalog, ProviderEntry
+from services.router.providers import imagemesh, openai
+from services.router.providers.base import Account, Capabilities, Provider
 from services.router.providers.http import HttpClient
 from services.router.providers.imagemesh import OwnEngine
 from services.router.providers.openai import OpenAIImages
+from services.router.providers.wrappers import wrapped
+
+UNBOUNDED = 256
+"""Calls at once at a provider whose account sets no limit."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +30,76 @@ class Connections:
     inference: grpc.aio.Channel
 
 
-ADAPTERS: Mapping[str, Callable[[Account, Connections], Provider]] = {
-    "imagemesh": lambda _, shared: OwnEngine(shared.inference),
-    "openai": lambda account, shared: OpenAIImages(account, shared.http),
+@dataclass(frozen=True)
+class Adapter:
+    """How a kind of provider is opened, and what it can do as a given variant."""
+
+    open: Callable[[Account, Connections], Provider]
+    capabilities: Callable[[str], Capabilities]
+
+
+ADAPTERS: Mapping[str, Adapter] = {
+    "imagemesh": Adapter(lambda account, shared: OwnEngine(account, shared.inference), imagemesh.capabilities),
+    "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
 }
+
+
+def open_providers(
+    catalog: Catalog, keys: Mapping[str, str], connections: Connections, breakers: Breakers
+) -> dict[str, Provider]:
+    """Every provider of the catalog that can be used, ready to be called, by id. `keys`: values by variable name."""
+    opened = {}
+    for entry in catalog.providers.values():
+        if catalog.provider_obstacle(entry):
+            continue
+        account = _account(catalog, entry, keys)
+        limit = next((a.max_concurrency for a in entry.accounts if catalog.configured(a)), 0)
+        opened[entry.id] = wrapped(ADAPTERS[entry.kind].open(account, connections), breakers, limit or UNBOUNDED)
+    return opened
+
+
+def _account(catalog: Catalog, entry: ProviderEntry, keys: Mapping[str, str]) -> Account:
+    chosen = catalog.account(entry)
+    assert chosen is not None, "a provider without an account has an obstacle"
+    return Account(
+        provider=entry.id,
+        base_url=chosen.endpoint or entry.endpoint,
+        api_key=SecretStr(keys.get(chosen.key_env, "")),
+        variant=entry.variant,
+        region=chosen.region,
+    )
+
+
+def capabilities_of(catalog: Catalog) -> dict[str, Capabilities]:
+    """What each supported provider's adapter can do, by provider id; opens nothing.
+
+    Raises:
+        ValueError: a provider's kind has no adapter, or its variant is unknown.
+    """
+    return {entry.id: _capabilities(entry) for entry in catalog.providers.values() if not entry.unsupported}
+
+
+def _capabilities(entry: ProviderEntry) -> Capabilities:
+    if entry.kind not in ADAPTERS:
+        raise ValueError(f"provider {entry.id}: there is no adapter {entry.kind!r}; have {', '.join(ADAPTERS)}")
+    try:
+        return ADAPTERS[entry.kind].capabilities(entry.variant)
+    except KeyError as error:
+        raise ValueError(f"provider {entry.id}: {entry.kind} has no variant {entry.variant!r}") from error
+
+
+def option_faults(
+    able: Mapping[str, Capabilities],
+) -> Callable[[str, Mapping[str, object]], Iterator[FieldViolation]]:
+    """What is wrong with one provider's `provider_options`, for the planner."""
+
+    def check(provider: str, options: Mapping[str, object]) -> Iterator[FieldViolation]:
+        rules = able[provider].options if provider in able else {}
+        for key, value in options.items():
+            field = f"spec.provider_options.{provider}.{key}"
+            if key not in rules:
+                yield FieldViolation(field, f"{provider} takes " + (", ".join(rules) or "no options"))
+            elif not rules[key].takes(value):
+                yield FieldViolation(field, rules[key].description)
+
+    return check

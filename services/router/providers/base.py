@@ -16,9 +16,6 @@ from pydantic import SecretStr
 
 from services.router.providers.errors import ErrorKind, ProviderError
 
-OptionValue = bool | int | float | str
-"""A value of `GenerationSpec.provider_options`."""
-
 
 @dataclass(frozen=True)
 class OptionRule:
@@ -41,6 +38,15 @@ class OptionRule:
         if self.kind is str and isinstance(value, str):
             return value in self.allowed if self.allowed else 0 < len(value) <= 200
         return isinstance(value, self.kind)
+
+    @property
+    def description(self) -> str:
+        """What is taken, for the caller."""
+        if self.allowed:
+            return "one of " + ", ".join(self.allowed)
+        if self.kind in (int, float):
+            return f"a number from {self.low:g} to {self.high:g}"
+        return "true or false" if self.kind is bool else "a text of 1 to 200 characters"
 
 
 @dataclass(frozen=True)
@@ -113,6 +119,8 @@ class ProviderCall:
     prompt: str
     timeout: float
     """Seconds the whole call may take."""
+    model_id: str = ""
+    """The catalog's name of it; what breakers go by."""
     operation: str = "TEXT_TO_IMAGE"
     model_version: str = ""
     negative_prompt: str = ""
@@ -135,7 +143,7 @@ class ProviderCall:
     transparent_background: bool = False
     user: str = ""
     """Opaque id of the end user, for vendors that ask for one."""
-    options: Mapping[str, OptionValue] = field(default_factory=dict)
+    options: Mapping[str, object] = field(default_factory=dict)
     """This provider's `provider_options`, checked against `Capabilities.options`."""
     images: tuple[InputImage, ...] = ()
     mask: InputImage | None = None
@@ -163,8 +171,8 @@ class ProviderResult:
     """The version that answered, where the provider says."""
     cost_micros: int | None = None
     """What the provider says it charges, in micros of USD; None = see the price book."""
-    usage: Mapping[str, float] = field(default_factory=dict)
-    """Counted units the provider states (tokens, GPU seconds), for prices by unit."""
+    usage: Mapping[str, int] = field(default_factory=dict)
+    """Counted units the provider states (`milliseconds`, `input_tokens`, …), for prices by unit; see `pricing`."""
 
 
 class Listener(Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Protocol
@@ -88,26 +88,30 @@ class HttpClient(Protocol):
 class PooledHttpClient:
     """`HttpClient` over one aiohttp session. `start` inside the loop, `close` at the end; both may be repeated."""
 
-    def __init__(self, config: HttpConfig | None = None, connector: aiohttp.BaseConnector | None = None) -> None:
+    def __init__(
+        self, config: HttpConfig | None = None, connector: Callable[[], aiohttp.BaseConnector] | None = None
+    ) -> None:
         self._config = config or HttpConfig()
-        self._connector = connector
+        self._make_connector = connector or self._pool
         self._session: aiohttp.ClientSession | None = None
 
     def start(self) -> None:
         """Open the pool."""
         if self._session is not None:
             return
-        connector = self._connector or aiohttp.TCPConnector(
-            limit=0,
-            limit_per_host=self._config.connections_per_host,
-            keepalive_timeout=self._config.keepalive,
-        )
         self._session = aiohttp.ClientSession(
-            connector=connector,
+            connector=self._make_connector(),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._config.connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,
             trace_configs=[_marks_sent()],
+        )
+
+    def _pool(self) -> aiohttp.BaseConnector:
+        return aiohttp.TCPConnector(
+            limit=0,
+            limit_per_host=self._config.connections_per_host,
+            keepalive_timeout=self._config.keepalive,
         )
 
     async def close(self) -> None:

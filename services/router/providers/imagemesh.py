@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -19,6 +20,7 @@ from mesh.channel import as_tenant
 from mesh.errors import Code, MeshError
 from mesh.status import peer_errors
 from services.router.providers.base import (
+    Account,
     Capabilities,
     Listener,
     Provider,
@@ -51,28 +53,35 @@ KINDS: Mapping[Code, ErrorKind] = {
 """What a failed call means. UNAVAILABLE, also from within a stream, counts as unreachable: a repeat harms nobody."""
 
 
+CAPABILITIES = Capabilities(
+    frozenset({"TEXT_TO_IMAGE"}),
+    max_count=8,
+    seed=True,
+    negative_prompt=True,
+    steps=True,
+    guidance=True,
+    scheduler=True,
+    replay_safe=True,
+    progress=True,
+)
+
+
+def capabilities(_variant: str) -> Capabilities:
+    """What the service can do; it has no variants."""
+    return CAPABILITIES
+
+
 class OwnEngine(Provider):
     """The adapter."""
 
-    name = "imagemesh"
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, account: Account, channel: grpc.aio.Channel) -> None:
+        self.name = account.provider
         self._stub = inference_service_pb2_grpc.InferenceServiceStub(channel)
 
     @property
     def capabilities(self) -> Capabilities:
         """Bounds of the service; each model's own are in the catalog."""
-        return Capabilities(
-            frozenset({"TEXT_TO_IMAGE"}),
-            max_count=8,
-            seed=True,
-            negative_prompt=True,
-            steps=True,
-            guidance=True,
-            scheduler=True,
-            replay_safe=True,
-            progress=True,
-        )
+        return CAPABILITIES
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
         """Follow the stream to its summary."""
@@ -169,5 +178,5 @@ async def _result(
         tuple(images),
         provider_request_id=call.attempt_id,
         model_version=summary.model_version,
-        usage={"gpu_seconds": summary.gpu_seconds, "steps": summary.steps},
+        usage={"milliseconds": math.ceil(summary.gpu_seconds * 1000), "steps": summary.steps},
     )

@@ -109,6 +109,18 @@ DIALECTS: Mapping[str, Dialect] = {
 }
 """Families by name. GPT image models take no `response_format` and no seed; only OpenAI knows `safety_identifier`."""
 
+DEFAULT_DIALECT = "compatible"
+
+
+def capabilities(variant: str) -> Capabilities:
+    """What servers of a dialect can do.
+
+    Raises:
+        KeyError: there is no such dialect.
+    """
+    return DIALECTS[variant or DEFAULT_DIALECT].capabilities
+
+
 CODES: Mapping[str, ErrorKind] = {
     "moderation_blocked": ErrorKind.REFUSED,
     "content_policy_violation": ErrorKind.REFUSED,
@@ -128,7 +140,7 @@ class OpenAIImages(Provider):
         """`account.variant` is a key of `DIALECTS`, `compatible` when empty."""
         self.name = account.provider
         self._account = account
-        self._dialect = DIALECTS[account.variant or "compatible"]
+        self._dialect = DIALECTS[account.variant or DEFAULT_DIALECT]
         self._http = http
 
     @property
@@ -208,7 +220,7 @@ class _Item:
 class _Parsed:
     items: tuple[_Item, ...]
     id: str
-    usage: Mapping[str, float]
+    usage: Mapping[str, int]
 
 
 def _parse(body: bytes, call: ProviderCall) -> _Parsed:
@@ -233,7 +245,7 @@ def _item(entry: Mapping[str, Any]) -> _Item:
     return _Item(data, url or "", revised if isinstance(revised, str) else "")
 
 
-def _counts(usage: Mapping[str, Any]) -> dict[str, float]:
+def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
     return {name: value for name, value in usage.items() if isinstance(value, int)}
 
 

@@ -69,7 +69,7 @@ class Breaking(Wrapper):
         self._breakers = breakers
 
     async def _around(self, call: ProviderCall, proceed: Callable[[], Awaitable[ProviderResult]]) -> ProviderResult:
-        key = BreakerKey(self.name, call.model)
+        key = BreakerKey(self.name, call.model_id or call.model)
         entry = self._breakers.enter(key)
         if entry is None:
             raise ProviderError(

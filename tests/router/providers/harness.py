@@ -240,7 +240,7 @@ class OwnEngineHarness(Harness):
     async def start(self) -> Provider:
         await self.fake.start()
         self._channel = open_channel(ChannelConfig(self.fake.target, timeout=None))
-        return OwnEngine(self._channel)
+        return OwnEngine(Account("imagemesh"), self._channel)
 
     async def stop(self) -> None:
         await self._channel.close()

@@ -1,0 +1,81 @@
+"""The steps that ask moderation: texts before anything is spent, pictures before anything is let out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound
+from services.router.jobs import BlockedBy, ImageState, JobState, WaitingFor
+from services.router.leases import Ending, Parking
+from services.router.peers.moderation import Decision, Moderation
+from services.router.pictures import Picture
+from services.router.runs import Run
+
+REVIEW_LOOK_S = 30.0
+"""How often a job looks whether a person has decided; being told makes it sooner."""
+
+
+class Judge:
+    """Moderation, as the pipeline asks it."""
+
+    def __init__(self, moderation: Moderation) -> None:
+        self._moderation = moderation
+
+    async def texts(self, run: Run) -> Parking | None:
+        """Judge all text of the spec; a refusal is noted as the run's ending."""
+        spec = run.spec
+        texts = {"PROMPT": spec.prompt, "NEGATIVE_PROMPT": spec.negative_prompt}
+        verdict = await self._moderation.judge_texts(run.subject, texts)
+        run.policy = verdict.policy
+        if verdict.decision is Decision.REVIEW:
+            return Parking(WaitingFor.REVIEW, REVIEW_LOOK_S)
+        if verdict.decision is Decision.BLOCK:
+            refused = FailedPrecondition("moderation refused the prompt", reason="MODERATION_BLOCKED")
+            run.ending = blocked(BlockedBy.PROMPT, refused, verdict.verdict_id)
+        return None
+
+    async def input(self, run: Run, asset_id: str) -> Parking | None:
+        """Judge a picture that the caller brought."""
+        verdict = await self._moderation.judge_image(run.subject, asset_id)
+        if verdict.decision is Decision.REVIEW:
+            return Parking(WaitingFor.REVIEW, REVIEW_LOOK_S)
+        if verdict.decision is Decision.BLOCK:
+            refused = FailedPrecondition("moderation refused an input picture", reason="MODERATION_BLOCKED")
+            run.ending = blocked(BlockedBy.INPUT, refused, verdict.verdict_id)
+        return None
+
+    async def pictures(self, run: Run) -> Parking | None:
+        """Judge every stored picture; park while a person decides, but not for ever."""
+        waiting = [picture for picture in run.pictures.values() if _undecided(picture)]
+        judged = await asyncio.gather(*(self._picture(run, picture) for picture in waiting))
+        run.pictures.update({picture.index: picture for picture in judged})
+        if not any(_undecided(picture) for picture in judged):
+            return None
+        if run.clock() < run.grace_ends:
+            return Parking(WaitingFor.REVIEW, REVIEW_LOOK_S)
+        expire(run)
+        return None
+
+    async def _picture(self, run: Run, picture: Picture) -> Picture:
+        assert picture.asset is not None, "only stored pictures are judged"
+        try:
+            verdict = await self._moderation.judge_image(run.subject, picture.asset.asset_id)
+        except (InvalidArgument, NotFound) as error:  # it cannot be looked at, so it cannot be let out
+            return picture.ended(ImageState.FAILED, error)
+        return picture.judged(verdict)
+
+
+def expire(run: Run) -> None:
+    """Nobody decided in time: what is undecided is refused."""
+    error = FailedPrecondition("nobody decided on the picture in time", reason="REVIEW_EXPIRED")
+    for picture in [picture for picture in run.pictures.values() if _undecided(picture)]:
+        run.pictures[picture.index] = picture.ended(ImageState.BLOCKED, error)
+
+
+def blocked(by: BlockedBy, error: MeshError, verdict_id: str = "") -> Ending:
+    """The end of a job that was refused before anything was drawn."""
+    return Ending(JobState.BLOCKED, failure=error, blocked_by=by, verdict_id=verdict_id)
+
+
+def _undecided(picture: Picture) -> bool:
+    return picture.state is ImageState.QUARANTINED and not picture.publishable

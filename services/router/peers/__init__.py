@@ -1,0 +1,1 @@
+"""Thin ports to the services that a job's pipeline talks to."""

@@ -1,0 +1,305 @@
+"""The queue's edge: takes jobs up to the free slots, keeps their leases alive, and stops without losing any.
+
+One task a job; one heartbeat for all of them. Signals make things sooner and are never needed: a poll a second finds
+new work, the heartbeat brings cancels and lost leases.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from imagemesh.router.v1 import job_pb2
+
+from mesh import telemetry
+from mesh.errors import MeshError
+from mesh.process import Background
+from mesh.telemetry import TraceContext
+from services.router.breaker import Clock
+from services.router.delivery import CancelWonError
+from services.router.leases import Beat, ClaimedJob, ClaimRequest, Ended, LeaseLost, Parking
+from services.router.pipeline import Outcome, Pipeline, Released
+from services.router.queue_store import QueueStore
+from services.router.runs import Run, RunSource
+
+log = telemetry.logger(__name__)
+LANES = ("INTERACTIVE", "BATCH")
+
+
+@dataclass(frozen=True)
+class WorkerConfig:
+    """How a worker works."""
+
+    owner: str
+    """Unique per process start."""
+    slots: int = 64
+    """Jobs at once."""
+    batch_slots: int = 32
+    """Of these, the most that BATCH jobs may take."""
+    lease_s: float = 15.0
+    """How long a claim lasts without a heartbeat; how long a dead worker's jobs wait."""
+    poll_s: float = 1.0
+    """How often to look for work without a signal."""
+    gather_s: float = 0.01
+    """While busy, how long to gather freed slots before claiming for them all at once."""
+    progress_s: float = 0.1
+    """Least time between two progress signals of a job."""
+    drain_s: float = 20.0
+    """After the stop signal: how long orders under way may take."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a worker stands on. `tell(subject, payload)` sends a signal and returns at once."""
+
+    queue: QueueStore
+    pipeline: Pipeline
+    runs: RunSource
+    clock: Clock
+    tell: Callable[[str, bytes], None]
+
+
+class Hold:
+    """The worker's hold on one job: its task, its lease, why it was told to stop."""
+
+    def __init__(self, job: ClaimedJob, config: WorkerConfig, parts: Parts) -> None:
+        self.job = job
+        self.version = job.version
+        self.run: Run | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.leased_until = parts.clock() + config.lease_s
+        self.cancel_requested = job.cancel_requested
+        self.lost = False
+        self.stopping = False
+        self.steps = (0, 0)
+        self._config = config
+        self._parts = parts
+        self._told_at = 0.0
+
+    @property
+    def beat(self) -> Beat:
+        """The job's sign of life."""
+        return Beat(self.job.lease, self.run.step if self.run else self.job.step, self.steps)
+
+    def lease_left(self) -> float:
+        """See `Grip`."""
+        return self.leased_until - self._parts.clock()
+
+    def draining(self) -> bool:
+        """See `Grip`."""
+        return self.stopping
+
+    def progressed(self, step: int, steps: int) -> None:
+        """See `Grip`."""
+        self.steps = (step, steps)
+        now = self._parts.clock()
+        if step < steps and now - self._told_at < self._config.progress_s:
+            return
+        self._told_at = now
+        payload = job_pb2.JobProgress(step=step, steps=steps).SerializeToString()
+        self._parts.tell(f"job-progress.{self.job.lease.job_id}", payload)
+
+    def interrupt(self) -> None:
+        """Stop the task where it waits."""
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Worker:
+    """Works until told to stop. `run` once."""
+
+    def __init__(self, config: WorkerConfig, parts: Parts) -> None:
+        self._config = config
+        self._parts = parts
+        self._held: dict[str, Hold] = {}
+        self._look = asyncio.Event()
+        self._waiting = dict.fromkeys(LANES, True)  # lanes that may hold work we have not taken
+        self._beat_now = asyncio.Event()
+
+    @property
+    def held(self) -> int:
+        """Jobs it works on now."""
+        return len(self._held)
+
+    def wake(self, lane: str) -> None:
+        """There may be work in a lane."""
+        if lane in self._waiting:
+            self._waiting[lane] = True
+            self._look.set()
+
+    def cancel_wanted(self, job_id: str) -> None:
+        """A cancel was requested; the heartbeat asks the job's row whether that is so."""
+        if job_id in self._held:
+            self._beat_now.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Claim and work until `stopping` is set, then hand over or finish what is held."""
+        beating = Background("heartbeat", self._keep_alive)
+        claiming = Background("claim", self._claim_for_ever)
+        beating.start()
+        claiming.start()
+        await stopping.wait()
+        await claiming.stop()
+        await self._drain()
+        await beating.stop()
+
+    async def _claim_for_ever(self) -> None:
+        while True:
+            self._look.clear()
+            try:
+                await self._claim()
+            except MeshError as error:
+                log.warning("cannot claim", reason=error.reason)
+            if not await self._look_within(self._config.poll_s):
+                self._waiting = dict.fromkeys(LANES, True)
+            elif self.held > 1:
+                await asyncio.sleep(self._config.gather_s)
+
+    async def _look_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._look.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _claim(self) -> None:
+        """Fill the free slots from the lanes that may hold work; a lane that gave less than asked is empty."""
+        for lane in [lane for lane, waiting in self._waiting.items() if waiting]:
+            free = self._free(lane)
+            if free > 0:
+                self._waiting[lane] = False
+                took = await self._claim_lane(lane, free)
+                self._waiting[lane] |= took == free
+
+    def _free(self, lane: str) -> int:
+        free = self._config.slots - self.held
+        if lane != "BATCH":
+            return free
+        return min(free, self._config.batch_slots - sum(hold.job.lane == lane for hold in self._held.values()))
+
+    async def _claim_lane(self, lane: str, limit: int) -> int:
+        request = ClaimRequest(self._config.owner, lane, limit, self._config.lease_s)
+        jobs = await self._parts.queue.claim(request)
+        for job in jobs:
+            hold = Hold(job, self._config, self._parts)
+            self._held[job.lease.job_id] = hold
+            hold.task = asyncio.create_task(self._work(hold), name=job.lease.job_id)
+        return len(jobs)
+
+    async def _work(self, hold: Hold) -> None:
+        job = hold.job
+        self._tell_version(hold)
+        try:
+            with _traced(job) as span:
+                hold.run = self._parts.runs.open(job, hold)
+                hold.run.place = telemetry.current()
+                await self._finish(hold, await self._walk(hold))
+                span.set("imagemesh.job.step", hold.run.step)
+        except LeaseLost:
+            log.warning("lease lost", job_id=job.lease.job_id)
+        except Exception as error:
+            log.error("job broke", job_id=job.lease.job_id, error=type(error).__name__, exc_info=error)
+        finally:
+            del self._held[job.lease.job_id]
+            if any(self._waiting.values()):
+                self._look.set()
+
+    async def _walk(self, hold: Hold) -> Outcome:
+        assert hold.run is not None
+        try:
+            if hold.cancel_requested and not hold.run.committed:
+                raise CancelWonError
+            return await self._parts.pipeline.walk(hold.run)
+        except CancelWonError:
+            hold.cancel_requested = True
+            return await self._parts.pipeline.cancel(hold.run)
+        except asyncio.CancelledError:
+            return await self._interrupted(hold, hold.run)
+
+    async def _interrupted(self, hold: Hold, run: Run) -> Outcome:
+        """The task was told to stop: by a cancel of the job, a lost lease, or the end of this worker."""
+        if hold.task is not None:
+            hold.task.uncancel()
+        if hold.lost:
+            raise LeaseLost(f"the lease on {hold.job.lease.job_id} is lost")
+        if hold.cancel_requested:
+            return await self._parts.pipeline.cancel(run)
+        return Released()
+
+    async def _finish(self, hold: Hold, outcome: Outcome) -> None:
+        lease, run = hold.job.lease, hold.run
+        assert run is not None
+        if isinstance(outcome, Ended):
+            hold.version = outcome.version
+        elif isinstance(outcome, Parking):
+            hold.version += outcome.waiting_for != run.waiting_for
+            parking = Parking(outcome.waiting_for, outcome.wake_in_s, run.place.traceparent)
+            await self._parts.queue.park(lease, parking)
+        else:
+            await self._parts.queue.release(lease, run.place.traceparent)
+            return
+        self._tell_version(hold)
+
+    def _tell_version(self, hold: Hold) -> None:
+        self._parts.tell(f"job.{hold.job.lease.job_id}", str(hold.version).encode())
+
+    async def _keep_alive(self) -> None:
+        pause = self._config.lease_s / 3
+        while True:
+            self._beat_now.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._beat_now.wait(), pause)
+            try:
+                await self._beat()
+            except MeshError as error:
+                log.warning("no heartbeat", reason=error.reason)
+
+    async def _beat(self) -> None:
+        holds = dict(self._held)
+        if not holds:
+            return
+        sent = self._parts.clock()
+        beats = [hold.beat for hold in holds.values()]
+        pulse = await self._parts.queue.heartbeat(self._config.owner, beats, self._config.lease_s)
+        for job_id, hold in holds.items():
+            if job_id in pulse.lost:
+                hold.lost = True
+                hold.interrupt()
+                continue
+            hold.leased_until = sent + self._config.lease_s
+            if job_id in pulse.cancel and not hold.cancel_requested:
+                hold.cancel_requested = True
+                hold.interrupt()
+
+    async def _drain(self) -> None:
+        """Jobs between steps are handed over; orders under way get their time, then are given up."""
+        holds = list(self._held.values())
+        for hold in holds:
+            hold.stopping = True
+        tasks = [hold.task for hold in holds if hold.task is not None]
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=self._config.drain_s)
+        for hold in holds:
+            if hold.task in late:
+                hold.interrupt()
+        if late:
+            await asyncio.wait(late, timeout=5.0)
+
+
+@contextlib.contextmanager
+def _traced(job: ClaimedJob) -> Iterator[telemetry.Span]:
+    """One span a run, in the job's own trace, linked to the run before."""
+    parent = TraceContext(job.traceparent, job.tracestate)
+    links = [TraceContext(job.run_traceparent, "")] if job.run_traceparent else []
+    attributes: dict[str, telemetry.Value] = {
+        "messaging.system": "imagemesh",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": job.lane,
+        "imagemesh.job.id": job.lease.job_id,
+        "imagemesh.job.epoch": job.lease.epoch,
+    }
+    with telemetry.span("process job", kind="consumer", attributes=attributes, parent=parent, links=links) as span:
+        yield span
