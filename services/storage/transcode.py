@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +14,7 @@ from services.storage.renditions import Order
 
 ANY_SIDE = 10_000_000  # libvips' largest side: the other one decides
 WHITE = [255, 255, 255]
+PNG_HEADER = 33  # bytes of signature and IHDR; text chunks may follow at once
 DIGITAL_SOURCE_TYPE = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
 XMP = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -39,7 +42,7 @@ SAVERS: Mapping[str, Callable[[Any, int], bytes]] = {
     "webp": lambda image, quality: image.webpsave_buffer(Q=quality, effort=2, keep="xmp:icc"),
     "avif": lambda image, quality: image.heifsave_buffer(Q=quality, compression="av1", effort=1, keep="xmp:icc"),
     "jpeg": lambda image, quality: image.jpegsave_buffer(Q=quality, optimize_coding=True, keep="xmp:icc"),
-    "png": lambda image, _: image.pngsave_buffer(compression=6, keep="xmp:icc"),
+    "png": lambda image, _: _png(image),
 }
 
 FITS: Mapping[str, Mapping[str, str]] = {
@@ -62,6 +65,16 @@ def transcode(data: bytes, order: Order) -> Made:
         return Made(SAVERS[order.format](image, order.quality), image.width, image.height, order.format)
     except _vips_error() as error:
         raise imaging.unreadable("it is truncated or damaged") from error
+
+
+def _png(image: Any) -> bytes:
+    """libvips would write XMP as a compressed chunk that other readers do not look into; the standard's is iTXt."""
+    data: bytes = image.pngsave_buffer(compression=6, keep="icc")
+    if not image.get_typeof("xmp-data"):
+        return data
+    body = b"XML:com.adobe.xmp\0\0\0\0\0" + image.get("xmp-data")
+    chunk = struct.pack(">I", len(body)) + b"iTXt" + body + struct.pack(">I", zlib.crc32(b"iTXt" + body))
+    return data[:PNG_HEADER] + chunk + data[PNG_HEADER:]
 
 
 def _resized(opened: Any, data: bytes, order: Order) -> Any:

@@ -79,8 +79,11 @@ UPLOADS = {
         "CHECKSUM_MISMATCH",
         "after the last",
     ),
-    "empty file": (whole(PICTURE)[:1] + [pb.PutAssetRequest(chunk=image_pb2.Chunk(last=True, sha256=sha256(b"")))],)
-    + ("IMAGE_UNREADABLE", "cannot be read"),
+    "empty file": (
+        [*whole(PICTURE)[:1], pb.PutAssetRequest(chunk=image_pb2.Chunk(last=True, sha256=sha256(b"")))],
+        "IMAGE_UNREADABLE",
+        "cannot be read",
+    ),
     "not an image": (whole(b"not an image" * 100), "IMAGE_UNREADABLE", "not a PNG"),
     "a cut header": (whole(PICTURE[:20]), "IMAGE_UNREADABLE", "cannot be read"),
     "a truncated input": (whole(PICTURE[: len(PICTURE) // 2], INPUT), "IMAGE_UNREADABLE", "truncated"),
@@ -168,13 +171,19 @@ REQUESTS: dict[str, tuple[Callable[[Running], object], str]] = {
         lambda s: s.stub.ReadAsset(pb.ReadAssetRequest(asset_id=ID, limit=-1), metadata=internal()),
         "limit",
     ),
-    "negative page": (lambda s: s.stub.ListAssets(pb.ListAssetsRequest(page_size=-1), metadata=internal()), "page_size"),
+    "negative page": (
+        lambda s: s.stub.ListAssets(pb.ListAssetsRequest(page_size=-1), metadata=internal()),
+        "page_size",
+    ),
     "unknown state": (lambda s: s.stub.ListAssets(pb.ListAssetsRequest(state=77), metadata=internal()), "state"),
     "broken token": (
         lambda s: s.stub.ListAssets(pb.ListAssetsRequest(page_token="x"), metadata=internal()),
         "page_token",
     ),
-    "no verdict": (lambda s: s.stub.PublishAsset(pb.PublishAssetRequest(asset_id=ID), metadata=internal()), "verdict_id"),
+    "no verdict": (
+        lambda s: s.stub.PublishAsset(pb.PublishAssetRequest(asset_id=ID), metadata=internal()),
+        "verdict_id",
+    ),
     "no hash": (lambda s: s.stub.TakeDownContent(pb.TakeDownContentRequest(), metadata=internal()), "sha256"),
     "upper-case hash": (
         lambda s: s.stub.TakeDownContent(pb.TakeDownContentRequest(sha256="A" * 64), metadata=internal()),
