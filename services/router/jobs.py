@@ -66,15 +66,6 @@ class WaitingFor(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """Why something did not succeed: a name of google.rpc.Code, a reason of the contract, and a public text."""
-
-    code: str
-    reason: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
 class JobEnd:
     """How a job ends, as its pictures decide it."""
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation, localcontext
 from fractions import Fraction
+from functools import lru_cache
 
 MICROS = 1_000_000
 USD = "USD"
@@ -64,6 +65,7 @@ def total(amounts: Iterable[Money], currency: str = USD) -> Money:
     return result
 
 
+@lru_cache(maxsize=4096)
 def parse_decimal(text: str) -> Fraction:
     """A price of the catalog, such as `0.0055`: not negative, no exponent, exact.
 
