@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -13,7 +13,7 @@ from deploy.local.home import Home, HomeLock, kept_secret, new_secret, write_jso
 from deploy.local.idle import until_idle
 from deploy.local.nats import NatsPlaces, ensure_nats
 from deploy.local.ports import HOST, Ports, choose_ports, moved_ports
-from deploy.local.processes import ROOT, Engine, Plan, Secrets, defaults, process_table, shared_environment
+from deploy.local.processes import ROOT, Engine, Plan, Process, Secrets, defaults, process_table, shared_environment
 from deploy.local.strays import kill_strays
 from deploy.local.supervisor import Supervisor, SupervisorConfig
 
@@ -30,7 +30,8 @@ class AlreadyUpError(Exception):
 
 @dataclass(frozen=True)
 class LauncherConfig:
-    """environment: of the launcher itself, handed on to the children. engine: "", triton or inprocess."""
+    """environment: handed on to the children. engine: "", triton or inprocess. ports: the wanted ones. table: what
+    runs."""
 
     home: Home
     environment: Mapping[str, str]
@@ -38,6 +39,7 @@ class LauncherConfig:
     engine: str = ""
     nats_server: str = ""
     ports: Ports = field(default_factory=Ports)
+    table: Callable[[Plan], tuple[Process, ...]] = process_table
 
 
 class Launcher:
@@ -78,7 +80,7 @@ class Launcher:
         if self.stopping.is_set():
             return
         fresh_key = not self._config.home.development_key.exists()
-        self._supervisor = Supervisor(process_table(plan), self._supervision(plan))
+        self._supervisor = Supervisor(self._config.table(plan), self._supervision(plan))
         try:
             await self._until_stopping(self._supervisor.start())
             if not self.stopping.is_set():
