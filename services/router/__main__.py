@@ -14,7 +14,7 @@ from mesh.db import DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
 from mesh.migrate import upgrade
 from mesh.telemetry import TelemetryConfig
-from services.router.api import Api, Outside, known_providers
+from services.router.api import Api, Outside
 from services.router.catalog_file import load_catalog
 from services.router.config import MIGRATIONS, ApiSettings, RouterSettings, WorkerSettings
 from services.router.planning import Planner
