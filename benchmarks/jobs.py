@@ -100,10 +100,8 @@ async def _floor(stub: Stub, size: str, concurrency: int) -> Result:
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency), headers=headers) as http:
 
         async def one(number: int) -> None:
-            body = {"prompt": f"floor {number}", "model": "stub-model", "n": 1, "size": edge}
-            async with http.post(
-                f"{stub.base_url}/images/generations", json={**body, "response_format": "b64_json"}
-            ) as answer:
+            body = {"prompt": f"floor {number}", "model": "stub-model", "size": edge, "response_format": "b64_json"}
+            async with http.post(f"{stub.base_url}/images/generations", json=body) as answer:
                 answer.raise_for_status()
                 document = json.loads(await answer.read())
                 base64.b64decode(document["data"][0]["b64_json"])

@@ -28,13 +28,6 @@ from mesh.logs import configure_logs, logger
 from mesh.span_files import SpanFile
 
 Value = str | bool | int | float
-KINDS = {
-    "internal": trace.SpanKind.INTERNAL,
-    "server": trace.SpanKind.SERVER,
-    "client": trace.SpanKind.CLIENT,
-    "producer": trace.SpanKind.PRODUCER,
-    "consumer": trace.SpanKind.CONSUMER,
-}
 PROPAGATOR = TraceContextTextMapPropagator()
 SCOPE = "imagemesh"
 
@@ -217,7 +210,11 @@ def span(
     parent: TraceContext | None = None,
     links: Sequence[TraceContext] = (),
 ) -> Iterator[Span]:
-    """A span around the block. `parent` None means the current span; an empty TraceContext begins a new trace."""
+    """A span around the block.
+
+    kind: internal, server, client, producer or consumer. `parent` None means the current span; an empty TraceContext
+    begins a new trace.
+    """
     inner = _begin(name, kind, attributes, parent, links)
     running = Span(inner)
     with trace.use_span(inner, end_on_exit=True, record_exception=False, set_status_on_exception=False):
@@ -243,7 +240,7 @@ def _begin(
     return trace.get_tracer(SCOPE).start_span(
         name,
         context=None if parent is None else _extract(parent),
-        kind=KINDS[kind],
+        kind=trace.SpanKind[kind.upper()],
         attributes=attributes,
         links=[trace.Link(trace.get_current_span(_extract(link)).get_span_context()) for link in links],
     )
@@ -272,7 +269,7 @@ def current() -> TraceContext:
 
 
 def context_of(running: Span | None) -> TraceContext:
-    """The place of `running` in its trace (None: of the current span)."""
+    """The place of `running` in its trace; None for the current span."""
     carrier: dict[str, str] = {}
     target = None if running is None else trace.set_span_in_context(running._inner)
     PROPAGATOR.inject(carrier, context=target)

@@ -1,4 +1,4 @@
-"""Renders deploy/k8s with kustomize and checks the result offline: the Kubernetes schema, and the rules of the house."""
+"""Renders deploy/k8s with kustomize and checks the result offline: the Kubernetes schema, the rules of the house."""
 
 from __future__ import annotations
 
