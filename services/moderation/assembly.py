@@ -25,7 +25,7 @@ from mesh.server import Server, ServerConfig
 from mesh.telemetry import current
 from services.moderation import image_pipeline, rules, wire
 from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
-from services.moderation.config import Limits, ModerationSettings
+from services.moderation.config import ModerationSettings
 from services.moderation.image_pipeline import ImagePipeline
 from services.moderation.judging import Judge
 from services.moderation.later_services import audit_service, review_service
@@ -62,19 +62,18 @@ class Moderation:
         self._images = [make() for make in IMAGE_CLASSIFIERS.values()]
         self._pool = ThreadPoolExecutor(limits.text_threads, thread_name_prefix="normalise")
         self._relay = Relay(outside.database, OUTBOX, outside.bus)
-        self.judge = Judge(book, self._pipelines(book, limits), outside.assets, self.store, self._announce)
+        texts = TextPipeline(book.all(), self._texts, self._pool)
+        self._pictures = ImagePipeline(self._images, limits.images_working, limits.images_waiting)
+        self.judge = Judge(book, (texts, self._pictures), outside.assets, self.store, self._announce)
         self.server = _server(settings, outside)
         _add_services(self.server, ModerationService(self.judge, book))
-
-    def _pipelines(self, book: PolicyBook, limits: Limits) -> tuple[TextPipeline, ImagePipeline]:
-        texts = TextPipeline(book.all(), self._texts, self._pool)
-        return texts, ImagePipeline(self._images, limits.images_working, limits.images_waiting)
 
     def _announce(self, verdict: Verdict) -> list[Event]:
         return wire.announcements(verdict, current())
 
     async def start(self) -> None:
         """Serves; the port is in `server.port` afterwards."""
+        await self._pictures.warm_up()
         await self._relay.start()
         await self.server.start()
 

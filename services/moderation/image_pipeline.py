@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+import numpy as np
+
 from mesh import imaging
 from mesh.errors import Unavailable
 from services.moderation.classifiers.base import ImageClassifier, Picture
@@ -59,6 +61,10 @@ class ImagePipeline:
         finally:
             self._slots.release()
 
+    async def warm_up(self) -> None:
+        """Loads what the first picture would have to wait for."""
+        await imaging.in_thread(_warm_up)
+
     async def inspect(self, data: bytes) -> Inspection:
         """Decodes every pixel under the caps of `mesh.imaging`, and raises as it does."""
         return await imaging.in_thread(lambda: inspect(data))
@@ -80,6 +86,13 @@ def _blocked(seen: Inspection, policy: Policy, table: HashTable) -> list[Finding
         return []
     entry = f"hash/{match.blocked.hash_id}"
     return [Finding(LAYER, match.blocked.category, 1.0, entry, MODEL_VERSION, at_least=Decision.BLOCK)]
+
+
+def _warm_up() -> None:
+    import pyvips
+
+    noise = pyvips.Image.gaussnoise(64, 64, mean=128, sigma=40).cast("uchar")
+    inspect(bytes(noise.write_to_buffer(".png")))
 
 
 def inspect(data: bytes) -> Inspection:
@@ -118,5 +131,5 @@ def _grey(image: Any) -> Grey:
     opaque = sampled.flatten(background=[255]) if sampled.hasalpha() else sampled
     across, down = max(1, opaque.width // THUMBNAIL), max(1, opaque.height // THUMBNAIL)
     small = opaque.shrink(across, down) if across > 1 or down > 1 else opaque
-    grey: Grey = small.colourspace("b-w").cast("uchar").numpy()
-    return grey[:, :, 0] if grey.ndim == 3 else grey
+    plain = small.colourspace("b-w").cast("uchar")[0]
+    return np.frombuffer(plain.write_to_memory(), np.uint8).reshape(plain.height, plain.width)

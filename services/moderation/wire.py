@@ -27,7 +27,7 @@ from services.moderation.verdicts import (
 )
 
 TEXT_CHARACTERS = 32_000
-ALL_CHARACTERS = 64_000
+ALL_CHARACTERS = 128_000
 INLINE_BYTES = 2 * 1024 * 1024
 KINDS = {verdict_pb2.TextKind.Value(f"TEXT_KIND_{kind.name}"): kind for kind in TextKind}
 CATEGORIES = {verdict_pb2.Category.Value(f"CATEGORY_{category.name}"): category for category in Category}
@@ -44,7 +44,7 @@ PROMPT_RULES = (
     *COMMON_RULES,
     Rule("texts", length(1, 16), "1 to 16 texts"),
     Rule("texts", lambda given: any(text.text for text in given), "at least one text must not be empty"),
-    Rule("texts", lambda given: sum(len(text.text) for text in given) <= ALL_CHARACTERS, "64,000 characters in all"),
+    Rule("texts", lambda given: sum(len(text.text) for text in given) <= ALL_CHARACTERS, "128,000 characters in all"),
 )
 TEXT_RULES = (
     Rule("kind", one_of(*KINDS), "the kind of the text is required"),

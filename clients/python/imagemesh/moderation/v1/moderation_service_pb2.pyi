@@ -63,7 +63,7 @@ class ModeratePromptRequest(_message.Message):
     """The job that the texts belong to, up to 64 characters; empty outside a job."""
     @_builtins.property
     def texts(self) -> _containers.RepeatedCompositeFieldContainer[Global___PromptText]:
-        """1 to 16 texts, 64,000 characters in all; at least one is not empty."""
+        """1 to 16 texts, 128,000 characters in all; at least one is not empty."""
 
     @_builtins.property
     def safety(self) -> _policy_pb2.Safety:

@@ -1,0 +1,134 @@
+"""A moderation service in process, and small ways to talk to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc.aio
+import sqlalchemy as sa
+from imagemesh.moderation.v1 import moderation_service_pb2 as pb
+from imagemesh.moderation.v1 import moderation_service_pb2_grpc, policy_pb2, verdict_pb2
+
+from mesh.auth import CALLER, OPERATOR, REVIEWER, Principal
+from mesh.db import Database, DatabaseConfig, open_database
+from mesh.errors import MeshError, NotFound, Unauthenticated
+from mesh.events import Bus, BusConfig
+from mesh.migrate import upgrade
+from mesh.status import from_rpc_error
+from services.moderation.__main__ import MIGRATIONS
+from services.moderation.assembly import LAYERS, Moderation, Outside
+from services.moderation.config import DEFAULT_POLICY, ModerationSettings
+from services.moderation.policy_files import load_policies
+
+TOKEN = "mesh-token-of-the-tests"
+KEYS = {
+    "acme": Principal("acme", "key_a", frozenset({CALLER})),
+    "other": Principal("other", "key_o", frozenset({CALLER})),
+    "reviewer": Principal("acme", "key_r", frozenset({REVIEWER})),
+    "operator": Principal("acme", "key_p", frozenset({OPERATOR})),
+}
+Metadata = tuple[tuple[str, str], ...]
+
+
+class Keys:
+    async def verify(self, key: str) -> Principal:
+        if key not in KEYS:
+            raise Unauthenticated("unknown key")
+        return KEYS[key]
+
+
+@dataclass
+class FakeAssets:
+    """Storage's originals by (tenant, id). `failure` is raised instead when set."""
+
+    known: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    failure: MeshError | None = None
+
+    def put(self, asset_id: str, data: bytes, tenant: str = "acme") -> str:
+        self.known[tenant, asset_id] = data
+        return asset_id
+
+    async def read(self, asset_id: str, tenant: str) -> bytes:
+        if self.failure is not None:
+            raise self.failure
+        if (tenant, asset_id) not in self.known:
+            raise NotFound("no such asset", reason="ASSET_NOT_FOUND")
+        return self.known[tenant, asset_id]
+
+
+def internal(tenant: str = "acme") -> Metadata:
+    tenant_header = (("x-imagemesh-tenant", tenant),) if tenant else ()
+    return (("authorization", f"Bearer {TOKEN}"), *tenant_header)
+
+
+def key(name: str) -> Metadata:
+    return (("authorization", f"Bearer {name}"),)
+
+
+@dataclass
+class Running:
+    moderation: Moderation
+    channel: grpc.aio.Channel
+    stub: moderation_service_pb2_grpc.ModerationServiceAsyncStub
+    assets: FakeAssets
+    database: Database
+
+    async def prompt(
+        self,
+        text: str,
+        kind: verdict_pb2.TextKind.ValueType = verdict_pb2.TEXT_KIND_PROMPT,
+        *,
+        job_id: str = "",
+        safety: policy_pb2.Safety | None = None,
+        metadata: Metadata | None = None,
+    ) -> verdict_pb2.Verdict:
+        texts = [pb.PromptText(kind=kind, text=text)]
+        request = pb.ModeratePromptRequest(texts=texts, job_id=job_id, safety=safety)
+        return (await self.stub.ModeratePrompt(request, metadata=metadata or internal())).verdict
+
+    async def image(
+        self, data: bytes = b"", asset_id: str = "", *, job_id: str = "", metadata: Metadata | None = None
+    ) -> verdict_pb2.Verdict:
+        request = pb.ModerateImageRequest(job_id=job_id)
+        if asset_id:
+            request.asset_id = asset_id
+        else:
+            request.inline = data
+        return (await self.stub.ModerateImage(request, metadata=metadata or internal())).verdict
+
+    async def rows(self, table: sa.Table) -> list[sa.RowMapping]:
+        return await self.database.read(lambda c: list(c.execute(sa.select(table)).mappings()))
+
+
+@asynccontextmanager
+async def running(database_url: str, policy: Path = DEFAULT_POLICY) -> AsyncIterator[Running]:
+    """A migrated database, a started service, a connected stub."""
+    settings = ModerationSettings(database_url=database_url, mesh_token=TOKEN, drain_seconds=2, policy=policy)
+    await upgrade(database_url, MIGRATIONS)
+    database = open_database(DatabaseConfig(database_url))
+    assets = FakeAssets()
+    bus = Bus(BusConfig("nats://127.0.0.1:1", "tests"))
+    outside = Outside(database, assets, Keys(), bus)
+    moderation = Moderation(settings, outside, load_policies(policy, LAYERS))
+    await moderation.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{moderation.server.port}") as channel:
+        stub = moderation_service_pb2_grpc.ModerationServiceStub(channel)
+        yield Running(moderation, channel, stub, assets, database)
+    await moderation.stop()
+    await database.close()
+
+
+async def refused(call: object) -> MeshError:
+    """The error that a call fails with; fails the test when it succeeds."""
+    try:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call  # type: ignore[misc]
+    except grpc.aio.AioRpcError as error:
+        return from_rpc_error(error, "moderation")
+    raise AssertionError("the call was not refused")
