@@ -71,26 +71,10 @@ OptionCheck = Callable[[str, Mapping[str, object]], Iterable[FieldViolation]]
 """The violations of one provider's `provider_options`: provider id, options by key."""
 
 
-class OptionRule(Protocol):
-    """What an adapter says about one key of its `provider_options`."""
-
-    def takes(self, value: object) -> bool:
-        """Whether the value may be sent."""
-
-
-def option_check(rules: Mapping[str, Mapping[str, OptionRule]]) -> OptionCheck:
-    """An `OptionCheck` from what the adapters take: rules by key, by provider id."""
-
-    def violations(provider: str, options: Mapping[str, object]) -> Iterator[FieldViolation]:
-        known = rules.get(provider, {})
-        for key, value in options.items():
-            path = f"spec.provider_options.{provider}.{key}"
-            if key not in known:
-                yield FieldViolation(path, f"{provider} takes " + (", ".join(known) or "no options"))
-            elif not known[key].takes(value):
-                yield FieldViolation(path, "has the wrong type or is out of range")
-
-    return violations
+def no_options(provider: str, options: Mapping[str, object]) -> Iterator[FieldViolation]:
+    """An `OptionCheck` for when no adapter has said what it takes: everything is refused."""
+    for key in options:
+        yield FieldViolation(f"spec.provider_options.{provider}.{key}", f"{provider} takes no options")
 
 
 def _utc_today() -> datetime.date:
@@ -103,7 +87,7 @@ class Planner:
 
     catalog: Catalog
     observed: Observed = field(default_factory=NothingObserved)
-    check_options: OptionCheck = field(default_factory=lambda: option_check({}))
+    check_options: OptionCheck = no_options
     today: Callable[[], datetime.date] = _utc_today
 
     def plan(self, request: PlanRequest) -> tuple[Candidate, ...]:

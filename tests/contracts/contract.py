@@ -4,18 +4,49 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
 
 from mesh.errors import Unimplemented
+from services.inference.service import InferenceService
+from services.moderation.later_services import audit_service, review_service
+from services.moderation.moderation_service import ModerationService
+from services.router.api_key_service import ApiKeyService
+from services.router.catalog_service import CatalogService
+from services.router.evaluation_service import EvaluationService
+from services.router.job_service import JobService
+from services.router.template_service import TemplateService
+from services.router.usage_service import UsageService
+from services.router.webhook_service import WebhookService
+from services.storage.service import StorageService
 
 ROOT = Path(__file__).resolve().parents[2]
 STUBS = ROOT / "clients" / "python"
+
+
+def bare(kind: type[Any]) -> Callable[[], Any]:
+    """Makes an instance without calling its constructor."""
+    return lambda: object.__new__(kind)
+
+
+SERVED: Mapping[str, Callable[[], Any]] = {
+    "imagemesh.inference.v1.InferenceService": bare(InferenceService),
+    "imagemesh.moderation.v1.AuditService": audit_service,
+    "imagemesh.moderation.v1.ModerationService": bare(ModerationService),
+    "imagemesh.moderation.v1.ReviewService": review_service,
+    "imagemesh.router.v1.ApiKeyService": bare(ApiKeyService),
+    "imagemesh.router.v1.CatalogService": bare(CatalogService),
+    "imagemesh.router.v1.EvaluationService": bare(EvaluationService),
+    "imagemesh.router.v1.JobService": bare(JobService),
+    "imagemesh.router.v1.TemplateService": bare(TemplateService),
+    "imagemesh.router.v1.UsageService": bare(UsageService),
+    "imagemesh.router.v1.WebhookService": bare(WebhookService),
+    "imagemesh.storage.v1.StorageService": bare(StorageService),
+}
 
 
 def declared() -> Iterator[ServiceDescriptor]:
@@ -25,32 +56,14 @@ def declared() -> Iterator[ServiceDescriptor]:
         yield from module.DESCRIPTOR.services_by_name.values()
 
 
-def servicer(service: ServiceDescriptor) -> type[Any]:
-    """The class under `services/` that serves it: the most derived subclass of its generated servicer."""
-    package = service.full_name.split(".")[1]
-    found = [
-        candidate
-        for module in _edges(package)
-        for candidate in vars(module).values()
-        if inspect.isclass(candidate) and f"{service.name}Servicer" in {base.__name__ for base in candidate.__mro__[1:]}
-    ]
-    derived = [kind for kind in set(found) if not any(other is not kind and issubclass(other, kind) for other in found)]
-    assert len(derived) == 1, f"{service.full_name} is served by {derived}"
-    return derived[0]
+def servicer(service: ServiceDescriptor) -> Any:
+    """What serves it: an instance that was never initialised, so that whatever is built cannot work."""
+    return SERVED[service.full_name]()
 
 
-def _edges(package: str) -> Iterator[ModuleType]:
-    for path in sorted((ROOT / "services" / package).glob("*service.py")):
-        yield importlib.import_module(f"services.{package}.{path.stem}")
-
-
-async def refuses(kind: type[Any], method: MethodDescriptor) -> bool:
-    """Whether the rpc raises Unimplemented (NOT_IMPLEMENTED) before it looks at anything.
-
-    It is called on an instance that was never initialised: whatever is built fails in some other way.
-    """
-    request = GetMessageClass(method.input_type)()
-    answer = getattr(object.__new__(kind), method.name)(request, None)
+async def refuses(servicer: Any, method: MethodDescriptor) -> bool:
+    """Whether the rpc raises Unimplemented (NOT_IMPLEMENTED) before it looks at anything."""
+    answer = getattr(servicer, method.name)(GetMessageClass(method.input_type)(), None)
     try:
         if inspect.isasyncgen(answer):
             await anext(answer)

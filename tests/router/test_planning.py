@@ -1,4 +1,5 @@
 import datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -6,13 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound, PermissionDenied
+from mesh.errors import FailedPrecondition, FieldViolation, InvalidArgument, MeshError, NotFound, PermissionDenied
 from services.router.capabilities import RATIO_TOLERANCE, Capabilities, size_for
 from services.router.catalog import Catalog
 from services.router.catalog_file import DEFAULT_CATALOG, load_catalog
 from services.router.money import Money
-from services.router.planning import Planner, PlanRequest, option_check
-from services.router.providers.base import OptionRule
+from services.router.planning import Planner, PlanRequest
 from services.router.specs import GenerationSpec, Goal, ImageInput, JobOptions, Operation, Output, Routing, Size
 from tests.router.catalogs import document, load, model, provider, route
 
@@ -184,21 +184,15 @@ def test_max_cost_is_in_the_catalogs_currency(catalog: Catalog) -> None:
         planner(catalog).plan(request(max_cost=Money(10_000, "EUR")))
 
 
-OPTIONS = [
-    ({"quality_mode": "fast"}, []),
-    ({"quality_mode": "slow"}, ["quality_mode"]),
-    ({"compression": 50}, []),
-    ({"compression": 101}, ["compression"]),
-    ({"compression": True}, ["compression"]),
-    ({"moderation": "low", "compression": "x"}, ["moderation", "compression"]),
-]
+def test_provider_options_are_those_that_the_adapter_takes(catalog: Catalog) -> None:
+    def check(provider: str, options: Mapping[str, object]) -> list[FieldViolation]:
+        return [FieldViolation(f"spec.provider_options.{provider}.{key}", "no") for key in options if key != "fast"]
 
-
-@pytest.mark.parametrize(("options", "wrong"), OPTIONS)
-def test_provider_options_are_those_that_the_adapter_takes(catalog: Catalog, options: Any, wrong: list[str]) -> None:
-    rules = {"acme": {"quality_mode": OptionRule(str, ("fast",)), "compression": OptionRule(int, low=0, high=100)}}
-    found = list(option_check(rules)("acme", options))
-    assert [violation.field for violation in found] == [f"spec.provider_options.acme.{key}" for key in wrong]
+    of = planner(catalog, check_options=check)
+    assert of.plan(request({"provider_options": {"bolt": {"fast": True}}}))
+    with pytest.raises(InvalidArgument) as refused:
+        of.plan(request({"provider_options": {"bolt": {"fast": True, "n": 9}}}))
+    assert [violation.field for violation in refused.value.violations] == ["spec.provider_options.bolt.n"]
 
 
 EDGES = Capabilities(min_edge=64, max_edge=512, edge_step=8, default_size=Size(64, 64))
