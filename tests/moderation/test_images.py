@@ -26,7 +26,7 @@ UNREADABLE = {
     "text": b"this is no picture",
     "empty PNG": b"\x89PNG\r\n\x1a\n",
     "SVG": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
-    "GIF": b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;",
+    "GIF": encode(scene(1), ".gif"),
     "truncated PNG": encode(scene(1))[:-400],
     "PNG cut in half": encode(scene(1))[: len(encode(scene(1))) // 2],
     "truncated JPEG": encode(scene(1), ".jpg")[:-600],

@@ -61,7 +61,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 
 @pytest.mark.parametrize(("change", "told"), MISTAKES.values(), ids=MISTAKES)
 def test_mistakes_are_told_by_key(tmp_path: Path, change: dict[str, Any], told: str) -> None:
-    with pytest.raises(PolicyFileError, match=".*") as raised:
+    with pytest.raises(PolicyFileError) as raised:
         load(tmp_path, {**SMALL, **change})
     assert told in str(raised.value)
 
