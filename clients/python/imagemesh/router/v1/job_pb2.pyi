@@ -422,7 +422,9 @@ class GenerationSpec(_message.Message):
     model_version: _builtins.str
     """Pins a version of the model. Default: the catalog's. Needs `model` to name one; at most 200 characters."""
     aspect_ratio: _builtins.str
-    """`W:H`, two whole numbers of 1 to 100, such as `16:9`; the model's nearest supported size near its default area."""
+    """`W:H`, two whole numbers of 1 to 100, such as `16:9`. Draws the size nearest to the model's default area whose
+    ratio is within 5 % of it; a candidate without such a size is excluded.
+    """
     count: _builtins.int
     """How many pictures, 1 to 10. Default (0): 1. Picture i is drawn with seed + i, modulo 2^32."""
     seed: _builtins.int

@@ -266,7 +266,7 @@ class JobFilter(_message.Message):
     user: _builtins.str
     """Of this end user. At most 200 characters."""
     batch_id: _builtins.str
-    """Of this batch."""
+    """Of this batch. For later: refused with UNIMPLEMENTED when set."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.JobState.ValueType]:
         """Any of these states. Empty: all."""

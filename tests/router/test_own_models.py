@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.protobuf import json_format
+from imagemesh.inference.v1 import model_pb2
+
+from services.router.catalog_file import DEFAULT_CATALOG, load_catalog
+from services.router.own_models import conflicts
+
+MANIFEST = Path(__file__).resolve().parents[2] / "models" / "demo" / "model.yaml"
+
+DEMO: dict[str, Any] = {
+    "modelId": "demo",
+    "modelVersion": "abc",
+    "capabilities": ["text_to_image"],
+    "size": {"min": 32, "max": 256, "factor": 8, "defaultSize": {"width": 64, "height": 64}},
+    "maxCount": 8,
+    "defaultSteps": 20,
+    "maxSteps": 150,
+    "schedulers": ["ddim", "euler", "euler_a", "dpmpp_2m", "unipc"],
+}
+
+
+def listed(**changes: Any) -> list[model_pb2.Model]:
+    return [json_format.ParseDict({**DEMO, **changes}, model_pb2.Model())]
+
+
+def found(models: list[model_pb2.Model]) -> list[str]:
+    return list(conflicts(load_catalog(DEFAULT_CATALOG, {}), models))
+
+
+def test_the_shipped_catalog_agrees_with_the_shipped_model() -> None:
+    manifest = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))
+    size, defaults = manifest["size"], manifest["defaults"]
+    shipped = listed(
+        capabilities=manifest["capabilities"],
+        size={
+            "min": size["min"],
+            "max": size["max"],
+            "factor": size["factor"],
+            "defaultSize": {"width": defaults["width"], "height": defaults["height"]},
+        },
+        maxCount=manifest["max_count"],
+        defaultSteps=defaults["steps"],
+        maxSteps=manifest["max_steps"],
+        schedulers=manifest["schedulers"],
+    )
+    assert found(shipped) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"modelId": "other"}, "the inference service has no model 'demo'"),
+        ({"capabilities": []}, "operations: model.yaml says "),
+        ({"size": {**DEMO["size"], "min": 64}}, "min_edge: model.yaml says at least 64"),
+        ({"size": {**DEMO["size"], "max": 128}}, "max_edge: model.yaml says at most 128"),
+        ({"size": {**DEMO["size"], "factor": 16}}, "edge_step: model.yaml says a multiple of 16"),
+        ({"size": {**DEMO["size"], "defaultSize": {"width": 32, "height": 32}}}, "default_size: model.yaml says 32x32"),
+        ({"maxCount": 4}, "count_per_call: model.yaml says at most 4"),
+        ({"maxSteps": 100}, "max_steps: model.yaml says at most 100"),
+        ({"defaultSteps": 30}, "default_steps: model.yaml says 30"),
+        ({"schedulers": ["ddim"]}, "schedulers: model.yaml says ddim"),
+    ],
+)
+def test_a_conflict_is_told(changes: dict[str, Any], told: str) -> None:
+    (conflict,) = found(listed(**changes))
+    assert told in conflict
