@@ -24,6 +24,7 @@ from services.moderation.verdicts import Decision, Finding
 
 LAYER = "perceptual-hash"
 MODEL_VERSION = "phash-64"
+INLINE_ENTRIES = 2_000  # blocked pictures that are compared within a millisecond
 SAMPLES = 256  # pixels a side that are looked at for the hash
 THUMBNAIL = 64  # pixels a side, at least, that go into it
 
@@ -71,7 +72,10 @@ class ImagePipeline:
 
     async def judge(self, seen: Inspection, policy: Policy, table: HashTable) -> Outcome:
         """What all layers find in the picture under the policy."""
-        findings = _blocked(seen, policy, table)
+        if len(table) > INLINE_ENTRIES:
+            findings = await imaging.in_thread(lambda: _blocked(seen, policy, table))
+        else:
+            findings = _blocked(seen, policy, table)
         if not self._classifiers:
             return outcome(findings, ())
         scored = await classify(self._classifiers, policy, lambda classifier: classifier.judge(seen.picture))

@@ -15,7 +15,7 @@ from services.moderation.policies import Policy, PolicyBook
 from services.moderation.rows import AuditNote
 from services.moderation.store import Announce, Store
 from services.moderation.text_pipeline import TextPipeline
-from services.moderation.verdicts import Safety, Subject, SubjectKind, Text, Verdict, judge, texts_digest
+from services.moderation.verdicts import Image, Safety, Subject, SubjectKind, Text, Verdict, judge, texts_digest
 
 TABLE_RACES = 5  # times a picture is judged anew because pictures were blocked meanwhile
 
@@ -30,14 +30,6 @@ class Asker:
     job_id: str = ""
     user: str = ""
     safety: Safety = field(default_factory=Safety)
-
-
-@dataclass(frozen=True)
-class Image:
-    """The picture to judge: an asset's id, or else its bytes."""
-
-    asset_id: str = ""
-    inline: bytes = b""
 
 
 class Judge:

@@ -92,6 +92,9 @@ class HashTable:
         self._entries = [entry for entry in blocked if entry.phash is not None]
         self._hashes = np.array([entry.phash for entry in self._entries], dtype=np.uint64)
 
+    def __len__(self) -> int:
+        return len(self._entries)
+
     def find(self, picture: Fingerprint, sha256: str, distance: int) -> HashMatch | None:
         """The nearest blocked picture within `distance` bits in any orientation, or the one with the same bytes."""
         same = self._by_sha256.get(sha256)

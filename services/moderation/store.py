@@ -19,6 +19,10 @@ from services.moderation.verdicts import Verdict
 Announce = Callable[[Verdict], Sequence[Event]]
 
 
+_CLOCK = sa.select(now_us(), BLOCKLIST_VERSION.c.version).where(BLOCKLIST_VERSION.c.id == 1)
+_CLOCK_LOCKED = _CLOCK.with_for_update(read=True)
+
+
 class Store:
     """What moderation keeps. Every method is one transaction."""
 
@@ -65,8 +69,7 @@ def _record(
 
 def _now_and_version(connection: sa.Connection, lock: bool) -> tuple[int, int]:
     """The database's clock and the version of the blocked pictures, which with `lock` stays until the commit."""
-    query = sa.select(now_us(), BLOCKLIST_VERSION.c.version).where(BLOCKLIST_VERSION.c.id == 1)
-    row = connection.execute(query.with_for_update(read=True) if lock else query).one()
+    row = connection.execute(_CLOCK_LOCKED if lock else _CLOCK).one()
     return int(row[0]), int(row[1])
 
 

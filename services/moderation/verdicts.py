@@ -74,6 +74,14 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class Image:
+    """The picture to judge: an asset's id, or else its bytes."""
+
+    asset_id: str = ""
+    inline: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """Where a finding lies in the original text, in code points; `end` is exclusive."""
 

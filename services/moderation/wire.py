@@ -11,13 +11,13 @@ from mesh.events import Event
 from mesh.ids import derived_id
 from mesh.telemetry import TraceContext
 from mesh.validation import Rule, check, length, matches, one_of
-from services.moderation.judging import Image
 from services.moderation.policies import CategoryThresholds, Policy
 from services.moderation.verdicts import (
     Category,
     CategoryScore,
     Decision,
     Evidence,
+    Image,
     Safety,
     SafetyLevel,
     Span,

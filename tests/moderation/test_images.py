@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import imagehash
 import numpy as np
 import pytest
@@ -110,6 +112,14 @@ def test_the_first_hash_is_the_librarys_own() -> None:
     )
     library = imagehash.phash(Image.fromarray(grey))
     assert f"{fingerprint(grey).hashes[0]:016x}" == str(library)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_hash_made_with_the_library_itself_is_found(seed: int) -> None:
+    data = encode(scene(seed))
+    library = imagehash.phash(Image.open(io.BytesIO(data)))
+    table = HashTable(1, [BlockedHash("theirs", Category.GORE, int(str(library), 16))])
+    assert table.find(inspect(data).fingerprint, "", DISTANCE) is not None
 
 
 def test_eight_orientations_of_a_picture_have_the_same_hashes() -> None:
