@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -49,6 +49,14 @@ def money_ok(message: MoneyMessage, *, least: int) -> bool:
     """Whether the message is a well-formed amount of at least `least` micros, at most 10^12 units."""
     formed = re.fullmatch("[A-Z]{3}", message.currency_code) and 0 <= message.nanos < 10**9
     return bool(formed) and 0 <= message.units <= 10**12 and money_from_proto(message).micros >= least
+
+
+@overload
+def time_to_proto(time_us: int) -> Timestamp: ...
+
+
+@overload
+def time_to_proto(time_us: int | None) -> Timestamp | None: ...
 
 
 def time_to_proto(time_us: int | None) -> Timestamp | None:
