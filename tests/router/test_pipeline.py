@@ -276,7 +276,7 @@ async def test_a_cancel_before_the_point_of_no_return_lets_nothing_out(rig: Rig)
 
 
 async def test_nothing_is_ordered_on_a_lease_about_to_end(rig: Rig) -> None:
-    rig.grip.left = 1.0
+    rig.grip.left = 0.9
     await rig.submit()
     with pytest.raises(LeaseLost):
         await rig.walk(await rig.claim())
