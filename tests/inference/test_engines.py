@@ -6,6 +6,7 @@ import asyncio
 import io
 from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from services.inference.engines.base import Engine, State
 from tests.inference.conftest import SLOTS, WAITING, eventually
 
 pytestmark = pytest.mark.timeout(180)
-LONG = {"steps": 150, "width": 128, "height": 128}
+LONG: dict[str, Any] = {"steps": 150, "width": 128, "height": 128}
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def short(models: Models) -> DrawRequest:
     return models.settle(Wanted("tiny", "red star", request_id="short", seed=5), "")
 
 
-def long(short: DrawRequest, name: str, **changes: object) -> DrawRequest:
+def long(short: DrawRequest, name: str, **changes: Any) -> DrawRequest:
     return replace(short, request_id=name, **{**LONG, **changes})
 
 
@@ -64,7 +65,7 @@ def pictures(facts: list[Fact]) -> list[Picture]:
     return [fact for fact in facts if isinstance(fact, Picture)]
 
 
-def pixels(picture: Picture) -> np.ndarray:
+def pixels(picture: Picture) -> np.ndarray[Any, Any]:
     return np.asarray(Image.open(io.BytesIO(picture.data))).astype(int)
 
 

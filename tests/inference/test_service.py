@@ -1,0 +1,341 @@
+"""The rpc edge: a real server and channel in front of each engine, and of a fake one for what must not draw."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from imagemesh.inference.v1 import inference_service_pb2 as messages
+from imagemesh.inference.v1 import model_pb2
+from imagemesh.inference.v1.inference_service_pb2_grpc import InferenceServiceStub
+from imagemesh.type.v1 import image_pb2
+
+from mesh.auth import Principal
+from mesh.channel import ChannelConfig, open_channel
+from mesh.errors import MeshError
+from mesh.server import ServerConfig
+from mesh.status import from_rpc_error
+from services.inference.assembly import Inference, Outside
+from services.inference.catalog import Models
+from services.inference.engine.errors import (
+    EngineError,
+    EngineFailed,
+    EngineFull,
+    EngineUnavailable,
+    ModelNotLoaded,
+)
+from services.inference.engine.facts import Fact, Finished, Load, Memory, Picture, Progress, Stage
+from services.inference.engine.request import DrawRequest
+from services.inference.engines.base import Busy, Engine, State, Status
+from tests.inference.conftest import build, eventually, until_drawing
+
+pytestmark = pytest.mark.timeout(180)
+TOKEN = "a mesh token for tests"
+
+
+class FakeEngine:
+    """Draws bytes at once, or fails as it is told."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.asked: list[DrawRequest] = []
+        self.failure: EngineError | None = None
+        self.picture = b"picture" * 200_000
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def draw(self, request: DrawRequest) -> AsyncGenerator[Fact, None]:
+        self.asked.append(request)
+        yield Progress(0, request.steps)
+        if self.failure is not None:
+            raise self.failure
+        for index, seed in enumerate(request.seeds):
+            yield Picture(index, seed, request.width, request.height, self.picture)
+        stages = (Stage("queue", 0, 2_000_000_000, {}), Stage("denoise", 2_000_000_000, 5_500_000_000, {}))
+        yield Finished(request.steps, 3.25, stages)
+
+    async def busy(self, model_id: str) -> Busy:
+        return Busy(Load(1, 2, 3, 4, 5), Memory("cpu", 100, 40))
+
+    async def statuses(self) -> dict[str, Status]:
+        return {"tiny": Status(State.READY), "absent": Status(State.FAILED, "no weights")}
+
+    async def ready(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+
+class Keys:
+    async def verify(self, key: str) -> Principal:
+        return Principal("acme", "key_1", frozenset({key.upper()}))
+
+
+@dataclass(frozen=True)
+class Served:
+    channel: grpc.aio.Channel
+    target: str
+    stub: Any
+
+
+@asynccontextmanager
+async def served(models: Models, engine: Engine) -> AsyncIterator[Served]:
+    inference = Inference(ServerConfig(drain_seconds=1), Outside(models, engine, Keys(), TOKEN))
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(inference.stop)
+        await inference.start()
+        target = f"127.0.0.1:{inference.server.port}"
+        channel = open_channel(ChannelConfig(target, TOKEN, timeout=None))
+        closing.push_async_callback(channel.close)
+        yield Served(channel, target, InferenceServiceStub(channel))
+
+
+@pytest.fixture
+def fake() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+async def stub(models: Models, fake: FakeEngine) -> AsyncIterator[Any]:
+    async with served(models, fake) as running:
+        yield running.stub
+
+
+def wanted(**changes: Any) -> messages.GenerateRequest:
+    return messages.GenerateRequest(**{"model_id": "tiny", "prompt": "red star", **changes})
+
+
+async def refusal(call: Any) -> MeshError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        if hasattr(call, "__aiter__"):
+            async for _ in call:
+                pass
+        else:
+            await call
+    return from_rpc_error(caught.value, "inference")
+
+
+async def test_the_stream_is_progress_chunks_and_a_summary(stub: Any, fake: FakeEngine) -> None:
+    answers = [answer async for answer in stub.Generate(wanted(count=2, seed=9, steps=3, guidance=2.5))]
+    assert [answer.WhichOneof("event") for answer in answers] == ["progress", *["chunk"] * 4, "summary"]
+    chunks = [answer.chunk for answer in answers[1:5]]
+    assert [(c.index, c.offset, len(c.data), c.last) for c in chunks[:2]] == [
+        (0, 0, 1 << 20, False),
+        (0, 1 << 20, 1_400_000 - (1 << 20), True),
+    ]
+    digest = hashlib.sha256(fake.picture).hexdigest()
+    assert [c.sha256 for c in chunks] == ["", digest, "", digest]
+    summary = answers[-1].summary
+    assert [(i.seed, i.width, i.height, i.sha256, i.bytes) for i in summary.images] == [
+        (9, 32, 32, digest, 1_400_000),
+        (10, 32, 32, digest, 1_400_000),
+    ]
+    assert (summary.steps, summary.guidance, summary.scheduler, summary.model_id) == (3, 2.5, "ddim", "tiny")
+    assert (summary.gpu_seconds, summary.queue_time.seconds) == (3.25, 2)
+    assert (summary.run_time.seconds, summary.run_time.nanos) == (3, 500_000_000)
+    assert len(summary.model_version) == 12
+
+
+async def test_defaults_come_from_the_model(stub: Any, fake: FakeEngine) -> None:
+    async for _ in stub.Generate(wanted()):
+        pass
+    [asked] = fake.asked
+    assert (asked.width, asked.height, asked.steps, asked.guidance) == (32, 32, 4, 5.0)
+    assert (asked.scheduler, asked.count, asked.seed) == ("ddim", 1, 1234)
+    assert asked.request_id.startswith("draw_")
+
+
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"model_id": ""}, "model_id"),
+    ({"prompt": ""}, "prompt"),
+    ({"prompt": "x" * 32_001}, "prompt"),
+    ({"negative_prompt": "x" * 32_001}, "negative_prompt"),
+    ({"request_id": "x" * 129}, "request_id"),
+    ({"width": 100_000, "height": 32}, "width"),
+    ({"width": 32, "height": -1}, "height"),
+    ({"width": 32}, "height"),
+    ({"width": 33, "height": 32}, "width"),
+    ({"width": 4096, "height": 32}, "width"),
+    ({"count": -1}, "count"),
+    ({"count": 9}, "count"),
+    ({"steps": 0}, "steps"),
+    ({"steps": 151}, "steps"),
+    ({"steps": 10_000}, "steps"),
+    ({"guidance": -0.5}, "guidance"),
+    ({"guidance": 31.0}, "guidance"),
+    ({"guidance": float("nan")}, "guidance"),
+    ({"scheduler": "magic"}, "scheduler"),
+    ({"operation": "dance"}, "operation"),
+]
+
+
+@pytest.mark.parametrize(("changes", "field"), WRONG)
+async def test_a_wrong_field_is_named(stub: Any, fake: FakeEngine, changes: dict[str, Any], field: str) -> None:
+    error = await refusal(stub.Generate(wanted(**changes)))
+    assert (error.code.name, error.reason) == ("INVALID_ARGUMENT", "INVALID_FIELD")
+    assert field in [violation.field for violation in error.violations]
+    assert all(violation.description for violation in error.violations)
+    assert not fake.asked
+
+
+LATER: list[tuple[dict[str, Any], str]] = [
+    ({"strength": 0.5}, "strength"),
+    ({"images": [image_pb2.ImageSource(asset_id="ast_1")]}, "images"),
+    ({"mask": image_pb2.ImageSource(asset_id="ast_1")}, "mask"),
+    ({"controls": [messages.ControlInput(kind="edges")]}, "controls"),
+    ({"loras": [messages.LoraInput(lora_id="ink")]}, "loras"),
+    ({"previews": True}, "previews"),
+    ({"operation": "inpaint"}, "operation"),
+]
+
+
+@pytest.mark.parametrize(("changes", "field"), LATER)
+async def test_what_belongs_to_later_is_refused_and_named(stub: Any, changes: dict[str, Any], field: str) -> None:
+    error = await refusal(stub.Generate(wanted(**changes)))
+    assert (error.code.name, error.reason) == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
+    assert error.metadata["field"] == field
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "reason"),
+    [
+        (EngineFull("full", retry_after=2.0), "RESOURCE_EXHAUSTED", "ENGINE_FULL"),
+        (EngineFailed("broke"), "INTERNAL", "ENGINE_FAILED"),
+        (EngineUnavailable("gone"), "UNAVAILABLE", "PEER_UNAVAILABLE"),
+        (ModelNotLoaded("no"), "FAILED_PRECONDITION", "MODEL_NOT_LOADED"),
+    ],
+)
+async def test_the_engines_errors_have_codes_and_reasons(
+    stub: Any, fake: FakeEngine, failure: EngineError, code: str, reason: str
+) -> None:
+    fake.failure = failure
+    error = await refusal(stub.Generate(wanted()))
+    assert (error.code.name, error.reason, error.message) == (code, reason, str(failure))
+    assert (error.retry_after == 2.0) is isinstance(failure, EngineFull)
+
+
+async def test_an_unknown_model_names_the_nearest(stub: Any) -> None:
+    for call in (
+        stub.Generate(wanted(model_id="tinny")),
+        stub.GetCapacity(messages.GetCapacityRequest(model_id="tinny")),
+    ):
+        error = await refusal(call)
+        assert (error.code.name, error.reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
+        assert error.metadata["nearest"] == "tiny"
+
+
+async def test_another_version_is_refused(stub: Any, models: Models) -> None:
+    error = await refusal(stub.Generate(wanted(model_version="2019")))
+    assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_NOT_LOADED")
+    async for _ in stub.Generate(wanted(model_version=models.get("tiny").version)):
+        pass
+
+
+async def test_models_are_listed_in_pages(stub: Any) -> None:
+    first = await stub.ListModels(messages.ListModelsRequest(page_size=1))
+    second = await stub.ListModels(messages.ListModelsRequest(page_size=1, page_token=first.next_page_token))
+    [absent], [tiny] = first.models, second.models
+    assert second.next_page_token == ""
+    assert (absent.model_id, absent.state, absent.error) == ("absent", model_pb2.MODEL_STATE_FAILED, "no weights")
+    assert (tiny.model_id, tiny.state) == ("tiny", model_pb2.MODEL_STATE_READY)
+    assert (tiny.size.min, tiny.size.max, tiny.size.factor) == (16, 128, 8)
+    assert (tiny.gpu_second_price.units, tiny.gpu_second_price.nanos) == (0, 500_000)
+    assert list(tiny.capabilities) == ["text_to_image"]
+    error = await refusal(stub.ListModels(messages.ListModelsRequest(page_token="nonsense")))
+    assert error.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_capacity_of_the_models_that_draw(stub: Any) -> None:
+    capacity = await stub.GetCapacity(messages.GetCapacityRequest())
+    assert (capacity.running, capacity.waiting, capacity.slots, capacity.engine) == (1, 2, 3, "fake")
+    assert [model.model_id for model in capacity.models] == ["tiny"]
+    assert [(d.device, d.total_bytes, d.used_bytes) for d in capacity.devices] == [("cpu", 100, 40)]
+
+
+async def test_loading_by_rpc_is_for_later(stub: Any) -> None:
+    for call in (
+        stub.LoadModel(messages.LoadModelRequest(model_id="tiny")),
+        stub.UnloadModel(messages.UnloadModelRequest(model_id="tiny")),
+    ):
+        assert (await refusal(call)).reason == "NOT_IMPLEMENTED"
+
+
+@pytest.mark.parametrize(("role", "lists"), [("caller", False), ("operator", True)])
+async def test_only_the_mesh_draws(models: Models, fake: FakeEngine, role: str, lists: bool) -> None:
+    async with served(models, fake) as running, grpc.aio.insecure_channel(running.target) as bare:
+        stub: Any = InferenceServiceStub(bare)
+        metadata = (("authorization", f"Bearer {role}"),)
+        assert (await refusal(stub.Generate(wanted(), metadata=metadata))).reason == "ROLE_NOT_ALLOWED"
+        listing = stub.ListModels(messages.ListModelsRequest(), metadata=metadata)
+        if lists:
+            assert len((await listing).models) == 2
+        else:
+            assert (await refusal(listing)).reason == "ROLE_NOT_ALLOWED"
+
+
+async def test_health_tells_the_engine_and_each_model(models: Models, fake: FakeEngine) -> None:
+    async with served(models, fake) as running:
+        health: Any = health_pb2_grpc.HealthStub(running.channel)
+
+        async def state(name: str) -> str:
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+        names = ("liveness", "readiness", "model.tiny", "model.absent")
+        assert [await state(name) for name in names] == ["SERVING", "SERVING", "SERVING", "NOT_SERVING"]
+        fake.failure = EngineUnavailable("gone")
+
+        async def unready() -> bool:
+            return await state("readiness") == "NOT_SERVING"
+
+        await eventually(unready)
+        assert await state("liveness") == "SERVING"
+
+
+@pytest.mark.parametrize("name", ["inprocess", "triton"])
+async def test_cancelling_the_call_frees_the_engine(name: str, models: Models, request: pytest.FixtureRequest) -> None:
+    engine = await build(name, models, request)
+    async with served(models, engine) as running:
+        await until_drawing(engine)
+        stub = running.stub
+        call = stub.Generate(wanted(steps=150, width=128, height=128, count=8))
+        async for answer in call:
+            if answer.progress.step == 2:
+                break
+        capacity = await stub.GetCapacity(messages.GetCapacityRequest())
+        assert (capacity.running, capacity.engine) == (1, name)
+        before = capacity.models[0].steps_done
+        call.cancel()
+
+        async def free() -> bool:
+            return bool((await stub.GetCapacity(messages.GetCapacityRequest())).running == 0)
+
+        await eventually(free)
+        after = (await stub.GetCapacity(messages.GetCapacityRequest())).models[0].steps_done
+        assert after - before < 8 * 20
+
+
+@pytest.mark.parametrize("name", ["inprocess", "triton"])
+async def test_many_at_once_over_one_connection(name: str, models: Models, request: pytest.FixtureRequest) -> None:
+    engine = await build(name, models, request)
+    async with served(models, engine) as running:
+        await until_drawing(engine)
+        stub = running.stub
+
+        async def digest(seed: int) -> str:
+            answers = [answer async for answer in stub.Generate(wanted(seed=seed, width=16, height=16))]
+            assert answers[-1].summary.images[0].seed == seed
+            return str(answers[-1].summary.images[0].sha256)
+
+        digests = await asyncio.gather(*(digest(seed) for seed in range(6)))
+        assert len(set(digests)) == 6
