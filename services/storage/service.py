@@ -8,7 +8,6 @@ from typing import Any
 
 from imagemesh.storage.v1 import asset_pb2, storage_service_pb2_grpc
 from imagemesh.storage.v1 import storage_service_pb2 as pb
-from imagemesh.type.v1 import image_pb2
 
 from mesh import telemetry
 from mesh.auth import Principal, principal
@@ -82,8 +81,8 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
         spec = wire.spec_of(request.rendition)
         content = asset.content if spec.empty else await self._renditions.get(asset, spec)
         yield pb.ReadAssetResponse(header=wire.to_read_header(asset, spec, content))
-        async for chunk in self._chunks(content, request.offset, request.limit):
-            yield pb.ReadAssetResponse(chunk=chunk)
+        async for message in self._chunks(content, request.offset, request.limit):
+            yield message
 
     async def ListAssets(self, request: pb.ListAssetsRequest, context: Any) -> pb.ListAssetsResponse:
         """One page."""
@@ -161,17 +160,16 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
     async def _mine(self, asset_id: str) -> Asset:
         return await self._store.get(asset_id, principal().tenant)
 
-    async def _chunks(self, content: Content, offset: int, limit: int) -> AsyncIterator[image_pb2.Chunk]:
+    async def _chunks(self, content: Content, offset: int, limit: int) -> AsyncIterator[pb.ReadAssetResponse]:
         end = min(content.size_bytes, offset + limit) if limit else content.size_bytes
         if offset >= end:
-            yield image_pb2.Chunk(offset=offset, last=True, sha256=content.sha256)
+            yield _chunk(offset, b"", content.sha256)
         while offset < end:
             window = await self._archive.read(content, offset, min(WINDOW, end - offset))
             for start in range(0, len(window), CHUNK):
                 data = window[start : start + CHUNK]
                 last = offset + start + len(data) >= end
-                sha256 = content.sha256 if last else ""
-                yield image_pb2.Chunk(offset=offset + start, data=data, last=last, sha256=sha256)
+                yield _chunk(offset + start, data, content.sha256 if last else "")
             offset += len(window)
 
     def _signed(self, wanted: pb.UrlSpec, found: dict[str, Asset], ttl: int, partial: bool) -> pb.SignUrlResult:
@@ -187,6 +185,17 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
         url, expires = self._signer.sign(f"/a/{asset.asset_id}", wire.spec_of(wanted.rendition).query, ttl)
         expire_time = wire.to_timestamp(expires * 1_000_000)
         return pb.SignUrlResult(url=asset_pb2.SignedUrl(asset_id=asset.asset_id, url=url, expire_time=expire_time))
+
+
+def _chunk(offset: int, data: bytes, sha256: str) -> pb.ReadAssetResponse:
+    """Filled in place: a message given to another's constructor is copied, bytes and all."""
+    message = pb.ReadAssetResponse()
+    chunk = message.chunk
+    chunk.offset = offset
+    chunk.data = data
+    chunk.last = bool(sha256)
+    chunk.sha256 = sha256
+    return message
 
 
 def _announce() -> wire.Announce:

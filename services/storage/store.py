@@ -18,6 +18,21 @@ from services.storage.rows import asset_of, asset_values
 from services.storage.tables import ASSETS, BLOCKED_HASHES, DOOMED_OBJECTS, ORIGINALS, OUTBOX, RENDITIONS
 
 T = TypeVar("T")
+CHANGING = ("state", "verdict_id", "hold", "version", "update_us", "publish_us")
+
+# Built once: putting a statement together costs more than running it.
+NOW = sa.select(now_us())
+ASSET_BY_ID = sa.select(ASSETS).where(ASSETS.c.asset_id == sa.bindparam("wanted"))
+ASSETS_BY_IDS = sa.select(ASSETS).where(ASSETS.c.asset_id.in_(sa.bindparam("wanted", expanding=True)))
+SAVE = (
+    sa.update(ASSETS)
+    .where(ASSETS.c.asset_id == sa.bindparam("wanted"))
+    .values({name: sa.bindparam(f"new_{name}") for name in CHANGING})
+)
+KEY_BY_CONTENT = sa.select(ORIGINALS.c.object_key).where(
+    ORIGINALS.c.tenant == sa.bindparam("whose"), ORIGINALS.c.sha256 == sa.bindparam("what")
+)
+BLOCKED_BY_HASH = sa.select(BLOCKED_HASHES.c.sha256).where(BLOCKED_HASHES.c.sha256 == sa.bindparam("what"))
 
 Move = Callable[[Asset, bool], Asset]
 """What becomes of an asset, given whether its content is blocked; raises a MeshError to refuse."""
@@ -47,16 +62,16 @@ class AssetStore:
 
     async def get(self, asset_id: str, tenant: str) -> Asset:
         """The asset; NotFound when there is none or it is another tenant's."""
-        found = await self.get_many([asset_id], tenant)
-        if asset_id not in found:
+        found = await self._database.read(lambda c: _find(c, asset_id))
+        if found is None or tenant not in ("", found.tenant):
             raise assets.not_found(asset_id)
-        return found[asset_id]
+        return found
 
     async def get_many(self, asset_ids: Iterable[str], tenant: str) -> dict[str, Asset]:
         """Those of the assets that exist and are the tenant's, by id."""
-        query = sa.select(ASSETS).where(ASSETS.c.asset_id.in_(set(asset_ids)), *_of_tenant(tenant))
-        rows = await self._database.read(lambda c: c.execute(query).all())
-        return {row.asset_id: asset_of(row) for row in rows}
+        wanted = {"wanted": sorted(set(asset_ids))}
+        rows = await self._database.read(lambda c: c.execute(ASSETS_BY_IDS, wanted).all())
+        return {row.asset_id: asset_of(row) for row in rows if tenant in ("", row.tenant)}
 
     async def known(self, asset_id: str, tenant: str, sha256: str) -> Known:
         """What a put would meet."""
@@ -213,7 +228,8 @@ def _save(connection: sa.Connection, before: Asset, after: Asset, announce: Call
     saved = replace(
         after, version=before.version + 1, update_us=now, publish_us=now if published else before.publish_us
     )
-    connection.execute(sa.update(ASSETS).where(ASSETS.c.asset_id == saved.asset_id).values(asset_values(saved)))
+    changed = {f"new_{name}": getattr(saved, name) for name in CHANGING}
+    connection.execute(SAVE, {"wanted": saved.asset_id, **changed})
     if published or (saved.state is State.TAKEN_DOWN and before.state is State.PUBLISHED):
         append(connection, OUTBOX, announce(saved))
     if saved.state is State.PURGED:
@@ -234,22 +250,20 @@ def _release(connection: sa.Connection, purged: Asset) -> None:
 
 
 def _find(connection: sa.Connection, asset_id: str) -> Asset | None:
-    row = connection.execute(sa.select(ASSETS).where(ASSETS.c.asset_id == asset_id)).first()
+    row = connection.execute(ASSET_BY_ID, {"wanted": asset_id}).first()
     return asset_of(row) if row is not None else None
 
 
 def _object_key(connection: sa.Connection, tenant: str, sha256: str) -> str | None:
-    query = sa.select(ORIGINALS.c.object_key).where(ORIGINALS.c.tenant == tenant, ORIGINALS.c.sha256 == sha256)
-    return connection.execute(query).scalar()
+    return connection.execute(KEY_BY_CONTENT, {"whose": tenant, "what": sha256}).scalar()
 
 
 def _is_blocked(connection: sa.Connection, sha256: str) -> bool:
-    query = sa.select(BLOCKED_HASHES.c.sha256).where(BLOCKED_HASHES.c.sha256 == sha256)
-    return connection.execute(query).first() is not None
+    return connection.execute(BLOCKED_BY_HASH, {"what": sha256}).first() is not None
 
 
 def _now(connection: sa.Connection) -> int:
-    return int(connection.execute(sa.select(now_us())).scalar_one())
+    return int(connection.execute(NOW).scalar_one())
 
 
 def _of_tenant(tenant: str) -> list[sa.ColumnElement[bool]]:

@@ -73,7 +73,7 @@ def _png(image: Any) -> bytes:
     if not image.get_typeof("xmp-data"):
         return data
     body = b"XML:com.adobe.xmp\0\0\0\0\0" + image.get("xmp-data")
-    chunk = struct.pack(">I", len(body)) + b"iTXt" + body + struct.pack(">I", zlib.crc32(b"iTXt" + body))
+    chunk: bytes = struct.pack(">I", len(body)) + b"iTXt" + body + struct.pack(">I", zlib.crc32(b"iTXt" + body))
     return data[:PNG_HEADER] + chunk + data[PNG_HEADER:]
 
 

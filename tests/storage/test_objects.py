@@ -112,6 +112,18 @@ async def test_disk_leaves_no_half_file_behind(tmp_path: Path, monkeypatch: pyte
     await store.close()
 
 
+async def test_disk_clears_what_a_kill_left_behind(tmp_path: Path) -> None:
+    (tmp_path / ".tmp").mkdir()
+    old, young = tmp_path / ".tmp" / "old", tmp_path / ".tmp" / "young"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (1, 1))
+    store = DiskStore(tmp_path)
+    await store.ping()
+    assert (old.exists(), young.exists()) == (False, True)
+    await store.close()
+
+
 async def test_disk_syncs_bytes_before_their_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     real = {name: getattr(os, name) for name in ("fdatasync", "fsync")}

@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -61,8 +60,8 @@ class Process:
 
 
 @pytest.fixture
-async def process(tmp_path: Path) -> AsyncIterator[Process]:
-    yield Process(tmp_path)
+def process(tmp_path: Path) -> Process:
+    return Process(tmp_path)
 
 
 async def test_what_was_acknowledged_survives_a_kill_and_sigterm_ends_cleanly(process: Process, tmp_path: Path) -> None:

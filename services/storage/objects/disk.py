@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -16,6 +17,7 @@ from services.storage.objects.base import ObjectMissing, ObjectStoreError, check
 T = TypeVar("T")
 THREADS = 8
 TEMPORARY = ".tmp"
+LEFTOVER_S = 3600
 
 
 class DiskStore:
@@ -28,6 +30,7 @@ class DiskStore:
         self._root = root
         self._temporary = root / TEMPORARY
         self._fsync = fsync
+        self._cleared = False
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
 
     async def put(self, key: str, data: bytes) -> None:
@@ -58,6 +61,15 @@ class DiskStore:
         self._temporary.mkdir(parents=True, exist_ok=True)
         if not os.access(self._temporary, os.W_OK):
             raise PermissionError(f"{self._root} cannot be written to")
+        if not self._cleared:
+            self._cleared = True
+            self._clear_leftovers()
+
+    def _clear_leftovers(self) -> None:
+        """Temporary files of puts that a kill cut short; young ones may belong to another process."""
+        for path in self._temporary.iterdir():
+            if path.stat().st_mtime < time.time() - LEFTOVER_S:
+                path.unlink(missing_ok=True)
 
     def _put(self, path: Path, data: bytes) -> None:
         temporary = self._temporary / uuid4().hex
