@@ -1,4 +1,7 @@
-"""The statements of the queue, built once. A lease's fence is `job_id`, `epoch` and RUNNING in every WHERE."""
+"""The statements of the queue, built once. A lease's fence is `job_id`, `epoch` and RUNNING in every WHERE.
+
+Giving a lease up raises the epoch as a claim does, so that nothing its holder still sends gets through.
+"""
 
 from __future__ import annotations
 
@@ -82,6 +85,7 @@ PARK = (
     sa.update(jobs)
     .where(*_MINE)
     .values(
+        epoch=jobs.c.epoch + 1,
         lease_owner="",
         lease_until=None,
         version=jobs.c.version + sa.case((jobs.c.waiting_for != _WAITING_FOR, 1), else_=0),
@@ -100,7 +104,9 @@ RESUME = (
 RELEASE = (
     sa.update(jobs)
     .where(*_MINE)
-    .values(lease_owner="", lease_until=None, wake_at=_NOW, run_traceparent=sa.bindparam("v_run"))
+    .values(
+        epoch=jobs.c.epoch + 1, lease_owner="", lease_until=None, wake_at=_NOW, run_traceparent=sa.bindparam("v_run")
+    )
 )
 COMMIT = (
     sa.update(jobs)

@@ -145,7 +145,7 @@ async def test_a_released_job_runs_again_without_a_loss(stores: Stores) -> None:
     job = await stores.take()
     await stores.queue.release(job.lease)
     (again,) = await stores.claim(owner="w2")
-    assert (again.lease.epoch, again.step_losses, again.taken_from) == (2, 0, "")
+    assert (again.lease.epoch, again.step_losses, again.taken_from) == (3, 0, "")
 
 
 async def test_the_point_of_no_return_and_cancel_exclude_each_other(stores: Stores) -> None:
