@@ -41,7 +41,6 @@ class WorkerSettings(RouterSettings):
     worker_slots: int = Field(64, ge=1, le=1024, description="Jobs at once in this process.")
     lease_seconds: float = Field(15.0, ge=1.0, description="How long a dead worker's jobs wait for another.")
     poll_seconds: float = Field(1.0, gt=0, description="How often to look for work without a signal.")
-    test_pause: str = Field(
-        "", pattern="^((before|after):[a-z_]+)?$", description="For crash tests: stop for ever at this step."
+    test_pause_file: Path | None = Field(
+        None, description="For crash tests: a file that says at which step to stop for ever (`before:store`)."
     )
-    test_pause_file: Path | None = Field(None, description="For crash tests: the file made when stopped there.")

@@ -68,15 +68,15 @@ async def no_hook(_step: str, _moment: Moment) -> None:
     """Goes on."""
 
 
-def pause_at(point: str, marker: Path) -> StepHook:
-    """A hook for crash tests: makes the file `marker` at `before:<step>` or `after:<step>` and stops there for ever.
+def pause_where_told(orders: Path) -> StepHook:
+    """A hook for crash tests: where the file `orders` says `before:<step>` or `after:<step>`, it stops there for ever.
 
-    Once per marker: where the file is there already, it does nothing.
+    On the way it renames the file to `<name>.reached`, so that it stops once, and the test knows.
     """
 
     async def hook(step: str, moment: Moment) -> None:
-        if f"{moment}:{step}" == point and not marker.exists():  # noqa: ASYNC240 - a test's own file
-            marker.touch()  # noqa: ASYNC240
+        if orders.exists() and orders.read_text(encoding="utf-8") == f"{moment}:{step}":  # noqa: ASYNC240 - a test's file
+            orders.replace(orders.with_suffix(".reached"))  # noqa: ASYNC240
             await asyncio.Event().wait()
 
     return hook

@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 
 import grpc.aio
 
-from mesh.channel import ChannelConfig, open_channel
+from mesh.auth import Authenticator
+from mesh.channel import ChannelConfig, check_connected, open_channel
 from mesh.db import Database, DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
 from mesh.ids import new_id
 from mesh.outbox import Relay
+from mesh.server import Server, ServerConfig
 from services.router.attempt_store import AttemptStore
 from services.router.breaker import BreakerConfig, BreakerKey, Breakers
 from services.router.cache_store import CacheStore
@@ -32,7 +34,7 @@ from services.router.orders import Orders
 from services.router.peers.moderation import ModerationPeer
 from services.router.peers.storage import StoragePeer
 from services.router.pipeline import Parts as PipelineParts
-from services.router.pipeline import Pipeline, StepHook, no_hook, pause_at
+from services.router.pipeline import Pipeline, StepHook, no_hook, pause_where_told
 from services.router.planning import Planner
 from services.router.providers import Connections, capabilities_of, open_providers, option_faults
 from services.router.providers.base import Provider
@@ -77,6 +79,9 @@ async def run_worker(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         await outside.bus.start()
         await relay.start()
         closing.push_async_callback(relay.stop)
+        health = _health(settings, outside)
+        await health.start()
+        closing.push_async_callback(health.stop)
         await worker.run(stopping)
 
 
@@ -163,6 +168,17 @@ def _config(settings: WorkerSettings) -> WorkerConfig:
 
 
 def _hook(settings: WorkerSettings) -> StepHook:
-    if not settings.test_pause or settings.test_pause_file is None:
-        return no_hook
-    return pause_at(settings.test_pause, settings.test_pause_file)
+    return no_hook if settings.test_pause_file is None else pause_where_told(settings.test_pause_file)
+
+
+def _health(settings: WorkerSettings, outside: Outside) -> Server:
+    """The worker's gRPC port: health only, for probes and the launcher."""
+    checks = {
+        "readiness": outside.database.ping,
+        "nats": outside.bus.ping,
+        "storage": lambda: check_connected(outside.storage, "storage"),
+        "moderation": lambda: check_connected(outside.moderation, "moderation"),
+    }
+    config = ServerConfig(settings.host, settings.grpc_port, settings.drain_seconds)
+    authenticator = Authenticator(settings.mesh_token.get_secret_value(), KeyStore(outside.database))
+    return Server(config, authenticator, checks)

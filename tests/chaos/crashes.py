@@ -174,7 +174,7 @@ async def scene(folder: Path, engine: str = "") -> AsyncIterator[Scene]:
         environment = {
             KEY_ENV: KEY,
             "IMAGEMESH_CATALOG": str(_both(folder / "catalog.yaml", running)),
-            "IMAGEMESH_TEST_PAUSE": str(pause),
+            "IMAGEMESH_TEST_PAUSE_FILE": str(pause),
             "IMAGEMESH_LEASE_SECONDS": "3",
         }
         if engine:
