@@ -40,10 +40,10 @@ class Results:
     async def look(self, run: Run, model_version: str) -> None:
         """Fill the run's pictures from an earlier result, where policy and store have one."""
         policy = effective_cache(run.options, seed_given=not run.job.seed_drawn)
-        if policy is CachePolicy.BYPASS or not run.policy:
+        if not run.policy or (policy is CachePolicy.BYPASS and run.job.seed_drawn):
             return
         run.cache_key = cache_key(run, model_version)
-        if policy is CachePolicy.REFRESH:
+        if policy is not CachePolicy.USE:
             return
         hit = await self._cache.lookup(run.job.tenant, run.cache_key)
         if hit is None:

@@ -127,6 +127,7 @@ async def _collect(
     listener: Listener,
 ) -> ProviderResult:
     pictures: dict[int, _Picture] = {}
+    summary: generation_pb2.Summary | None = None
     async for event in stream:
         which = event.WhichOneof("event")
         if which == "progress":
@@ -134,8 +135,10 @@ async def _collect(
         elif which == "chunk":
             pictures.setdefault(event.chunk.index, _Picture()).add(event.chunk)
         elif which == "summary":
-            return await _result(call, event.summary, pictures)
-    raise ProviderError(ErrorKind.UNKNOWN_OUTCOME, "the engine's stream ended early")
+            summary = event.summary
+    if summary is None:
+        raise ProviderError(ErrorKind.UNKNOWN_OUTCOME, "the engine's stream ended early")
+    return await _result(call, summary, pictures)
 
 
 class _Picture:

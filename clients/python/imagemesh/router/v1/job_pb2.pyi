@@ -161,9 +161,9 @@ class _CachePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CachePoli
     CACHE_POLICY_USE: _CachePolicy.ValueType  # 1
     """Serve from the cache when it can; costs nothing then. Store the result."""
     CACHE_POLICY_BYPASS: _CachePolicy.ValueType  # 2
-    """Neither read nor store."""
+    """Do not read. The result is stored for later jobs when the caller gave its seed."""
     CACHE_POLICY_REFRESH: _CachePolicy.ValueType  # 3
-    """Do not read, but store the result."""
+    """Do not read, and store the result, also when its seed was drawn."""
 
 class CachePolicy(_CachePolicy, metaclass=_CachePolicyEnumTypeWrapper):
     """Whether an earlier result of the same spec may serve this job."""
@@ -173,9 +173,9 @@ CACHE_POLICY_UNSPECIFIED: CachePolicy.ValueType  # 0
 CACHE_POLICY_USE: CachePolicy.ValueType  # 1
 """Serve from the cache when it can; costs nothing then. Store the result."""
 CACHE_POLICY_BYPASS: CachePolicy.ValueType  # 2
-"""Neither read nor store."""
+"""Do not read. The result is stored for later jobs when the caller gave its seed."""
 CACHE_POLICY_REFRESH: CachePolicy.ValueType  # 3
-"""Do not read, but store the result."""
+"""Do not read, and store the result, also when its seed was drawn."""
 Global___CachePolicy: _TypeAlias = CachePolicy  # noqa: Y015
 
 class _JobState:
