@@ -61,6 +61,7 @@ class StorageSettings(Settings):
 
     objects: str = Field(description="Where the bytes lie: file:///directory or s3://bucket.")
     objects_fsync: bool = Field(True, description="Sync files to disk before a put is acknowledged (file:// only).")
+    objects_recent_bytes: int = Field(64 * MEBIBYTE, ge=0, description="Bytes of new objects kept in memory; 0: none.")
     s3_endpoint: str = Field("", validate_default=True, description="http(s)://host:port of the S3 server.")
     s3_access_key: str = Field("", validate_default=True, description="Access key of the S3 server.")
     s3_secret_key: SecretStr = Field(SecretStr(""), validate_default=True, description="Secret key of the S3 server.")

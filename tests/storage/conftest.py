@@ -8,6 +8,7 @@ import pytest
 
 from services.storage.objects.base import ObjectStore
 from services.storage.objects.disk import DiskStore
+from services.storage.objects.recent import Recent
 from services.storage.objects.s3 import S3Store
 from tests.conftest import missing
 from tests.storage.running import Running, running
@@ -25,12 +26,14 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     server.stop()
 
 
-@pytest.fixture(params=["disk", "s3"])
+@pytest.fixture(params=["disk", "s3", "recent"])
 async def objects(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ObjectStore]:
     """An empty object store of every kind."""
     store: ObjectStore
     if request.param == "disk":
         store = DiskStore(tmp_path / "objects")
+    elif request.param == "recent":
+        store = Recent(DiskStore(tmp_path / "objects"), 1 << 30)
     else:
         store = S3Store(request.getfixturevalue("s3_server").config(f"b-{uuid.uuid4().hex}"))
     await store.ping()

@@ -19,6 +19,7 @@ from services.storage.config import S3Config, StorageSettings
 from services.storage.objects import STORES, open_objects
 from services.storage.objects.base import ObjectMissing, ObjectStore, ObjectStoreError
 from services.storage.objects.disk import DiskStore, disk_errors
+from services.storage.objects.recent import Recent
 from services.storage.objects.s3 import S3Store, s3_errors
 from tests.storage.running import SIGNING_KEYS, TOKEN
 
@@ -139,6 +140,43 @@ async def test_disk_syncs_bytes_before_their_name(tmp_path: Path, monkeypatch: p
     await store.close()
 
 
+async def test_memory_has_a_bound_and_an_end(tmp_path: Path) -> None:
+    now = [0.0]
+    disk = DiskStore(tmp_path)
+    store = Recent(disk, 1000, lambda: now[0])
+    for name in ("a", "b", "c"):
+        await store.put(name, name.encode() * 400)
+    assert store.size == 800
+    await disk.delete("a")
+    await disk.delete("b")
+    assert await store.read("b", 0, 3) == b"bbb"
+    with pytest.raises(ObjectMissing):
+        await store.read("a", 0, 3)
+    now[0] = 61
+    with pytest.raises(ObjectMissing):
+        await store.read("b", 0, 3)
+    assert store.size == 0
+    assert await store.read("c", 0, 3) == b"ccc"
+    await store.put("large", bytes(1001))
+    assert store.size == 0
+    await store.close()
+
+
+async def test_memory_never_holds_what_was_not_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk = DiskStore(tmp_path)
+    store = Recent(disk, 1000)
+
+    async def failing(key: str, data: bytes) -> None:
+        raise ObjectStoreError("full")
+
+    monkeypatch.setattr(disk, "put", failing)
+    with pytest.raises(ObjectStoreError):
+        await store.put("a", b"1")
+    with pytest.raises(ObjectMissing):
+        await store.read("a", 0, 1)
+    await store.close()
+
+
 async def test_a_disk_that_is_gone_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     store = DiskStore(tmp_path / "file" / "objects")
@@ -203,11 +241,12 @@ def settings(**fields: str) -> StorageSettings:
 async def test_the_table_opens_what_the_url_names(tmp_path: Path) -> None:
     assert set(STORES) == {"file", "s3"}
     disk = open_objects(settings(objects=(tmp_path / "with space").as_uri()))
+    assert isinstance(disk, Recent)
     await disk.put("a", b"1")
     assert (tmp_path / "with space" / "a").read_bytes() == b"1"
     s3 = open_objects(
         settings(objects="s3://bucket", s3_endpoint="http://127.0.0.1:1", s3_access_key="a", s3_secret_key="s")
     )
-    assert isinstance(s3, S3Store)
+    assert isinstance(s3._inner, S3Store)
     await disk.close()
     await s3.close()

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from services.storage.config import S3Config, StorageSettings
 from services.storage.objects.base import ObjectMissing, ObjectStore, ObjectStoreError
 from services.storage.objects.disk import DiskStore
+from services.storage.objects.recent import Recent
 from services.storage.objects.s3 import S3Store
 
 
@@ -32,8 +33,9 @@ STORES: Mapping[str, Callable[[StorageSettings], ObjectStore]] = {"file": _disk,
 
 
 def open_objects(settings: StorageSettings) -> ObjectStore:
-    """The adapter for the scheme of `settings.objects`."""
-    return STORES[urlsplit(settings.objects).scheme](settings)
+    """The adapter for the scheme of `settings.objects`, with a memory of what was just stored in front of it."""
+    store = STORES[urlsplit(settings.objects).scheme](settings)
+    return Recent(store, settings.objects_recent_bytes)
 
 
 __all__ = ["STORES", "ObjectMissing", "ObjectStore", "ObjectStoreError", "open_objects"]
