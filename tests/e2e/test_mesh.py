@@ -1,6 +1,7 @@
 """The whole mesh, from the caller's side: what is drawn, cached, traced, canceled and refused."""
 
 import asyncio
+import hashlib
 import json
 import struct
 import zlib
@@ -14,7 +15,7 @@ from google.protobuf import duration_pb2
 from imagemesh.errors import ImagemeshError, from_call
 from imagemesh.generation import Options
 from imagemesh.router.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
-from imagemesh.storage.v1 import storage_service_pb2, storage_service_pb2_grpc
+from imagemesh.storage.v1 import asset_pb2, storage_service_pb2, storage_service_pb2_grpc
 from imagemesh.type.v1 import image_pb2
 
 from tests.e2e.local_mesh import LocalMesh, local_mesh
@@ -66,7 +67,7 @@ async def test_one_trace_runs_from_the_api_to_the_engine(mesh: LocalMesh) -> Non
 
 async def test_cancel_reaches_the_engine_and_frees_it(mesh: LocalMesh) -> None:
     async with mesh.client() as client:
-        long = await client.create("a green tree", Options(steps=150, size=(512, 512), count=4))
+        long = await client.create("a green tree", Options(steps=150, size=(256, 256), count=4, cache="bypass"))
         async for update in client.watch(long.job_id):
             if update.HasField("progress"):
                 await client.cancel(long.job_id)
@@ -164,16 +165,19 @@ async def test_a_request_id_with_another_body_is_refused(mesh: LocalMesh) -> Non
 
 
 @pytest.mark.parametrize(
-    ("data", "reason"), [(png_bomb(), "IMAGE_TOO_LARGE"), (b"\x89PNG\r\n\x1a\nbroken", "IMAGE_UNREADABLE")]
+    ("data", "reason"),
+    [(png_bomb(), "IMAGE_TOO_LARGE"), (b"\x89PNG\r\n\x1a\nbroken", "IMAGE_UNREADABLE")],
+    ids=["bomb", "truncated"],
 )
 async def test_bad_uploads_are_refused(mesh: LocalMesh, data: bytes, reason: str) -> None:
     async def parts() -> AsyncIterator[storage_service_pb2.PutAssetRequest]:
         header = storage_service_pb2.PutAssetRequest()
-        header.header.SetInParent()
+        header.header.kind = asset_pb2.ASSET_KIND_INPUT
         yield header
         chunk = storage_service_pb2.PutAssetRequest()
         chunk.chunk.data = data
         chunk.chunk.last = True
+        chunk.chunk.sha256 = hashlib.sha256(data).hexdigest()
         yield chunk
 
     metadata = (("authorization", f"Bearer {mesh.api_key}"),)
