@@ -130,7 +130,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(database_url: str, objects: ObjectStore, limits: Limits | None = None) -> AsyncIterator[Running]:
+async def running(
+    database_url: str, objects: ObjectStore, limits: Limits | None = None, bus: Bus | None = None
+) -> AsyncIterator[Running]:
     """A migrated database, a started service, a connected stub."""
     settings = StorageSettings(
         database_url=database_url,
@@ -142,7 +144,7 @@ async def running(database_url: str, objects: ObjectStore, limits: Limits | None
     await upgrade(database_url, MIGRATIONS)
     database = open_database(DatabaseConfig(database_url))
     verdicts = FakeVerdicts()
-    bus = Bus(BusConfig("nats://127.0.0.1:1", "tests"))
+    bus = bus or Bus(BusConfig("nats://127.0.0.1:1", "tests"))
     storage = Storage(settings, Outside(database, objects, verdicts, Keys(), bus), limits)
     await storage.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{storage.server.port}") as channel:
