@@ -160,7 +160,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
     option("--threads", "ENGINE_THREADS", "1", "CPU threads of one operation", int)
     option("--exit-timeout", "TRITON_EXIT_TIMEOUT", "5", "seconds that running requests get at the end", int)
     parser.add_argument("--check", action="store_true", help="only tell whether Triton can run here")
-    parser.add_argument("--prepare-only", action="store_true", help="write the work folder and stop")
+    parser.add_argument("--prepare-only", action="store_true", help="write the model repository alone and stop")
     return parser.parse_args(arguments)
 
 
@@ -170,6 +170,11 @@ def prepare(wheel: Wheel, options: argparse.Namespace) -> list[str]:
     work.mkdir(parents=True, exist_ok=True)
     remove_shared_memory(work)
     prepare_backends(wheel, work / "backends")
+    return prepare_repository(options)
+
+
+def prepare_repository(options: argparse.Namespace) -> list[str]:
+    """Writes the model repository, all that another Triton (the vendor's image) needs; returns as `prepare` does."""
     config = RepositoryConfig(
         root=ROOT,
         telemetry=options.telemetry_dir,
@@ -179,7 +184,7 @@ def prepare(wheel: Wheel, options: argparse.Namespace) -> list[str]:
         threads=options.threads,
     )
     models = read_models(Path(options.models).resolve())
-    write_repository(work / "repository", models.values(), config)
+    write_repository(Path(options.work_dir) / "repository", models.values(), config)
     return [name for name, model in models.items() if model.has_weights]
 
 
@@ -187,19 +192,21 @@ def main(arguments: Sequence[str]) -> int:
     """Becomes `tritonserver`, or returns an exit status: 0 after --check and --prepare-only, 2 for bad options."""
     options = parse(arguments, os.environ)
     try:
+        if not (options.check or options.work_dir):
+            return _say("--work-dir (IMAGEMESH_TRITON_WORK) is needed", 2)
+        if options.prepare_only:
+            prepare_repository(options)
+            return 0
         wheel = find_wheel()
         if options.check:
             return 0
-        if not options.work_dir:
-            return _say("--work-dir (IMAGEMESH_TRITON_WORK) is needed", 2)
         models = prepare(wheel, options)
     except CannotRunError as error:
         return _say(str(error), CANNOT_RUN)
     except ManifestError as error:
         return _say(str(error), 2)
-    if not options.prepare_only:
-        os.execve(wheel.server, server_command(wheel, options, models), server_environment(wheel, os.environ))
-    return 0
+    os.execve(wheel.server, server_command(wheel, options, models), server_environment(wheel, os.environ))
+    raise AssertionError("execve returned")
 
 
 def _say(text: str, status: int) -> int:

@@ -18,7 +18,6 @@ class InferenceSettings(Settings):
     models: Path = Field(MODELS, description="Folder with one folder per model, each with a model.yaml.")
     inference_engine: Literal["triton", "inprocess"] = Field("triton", description="Where drawings are made.")
     triton_target: str = Field("127.0.0.1:7404", description="Triton's gRPC address.")
-    triton_metrics_url: str = Field("", description="Where Triton's metrics are read; empty when nowhere.")
     draw_seconds: float = Field(3600.0, gt=0, description="Longest drawing, queueing included, seconds.")
     engine_slots: int = Field(8, ge=1, le=256, description="Requests of one model drawn at once.")
     engine_waiting: int = Field(64, ge=0, le=4096, description="Requests of one model that may wait.")

@@ -5,8 +5,13 @@ from __future__ import annotations
 from mesh import telemetry
 from mesh.telemetry import TraceContext
 from services.inference.engine.errors import EngineError
-from services.inference.engine.facts import Finished
+from services.inference.engine.facts import Finished, Stage
 
+_KEYS = {  # what has a name in the semantic conventions; the rest is ours
+    "model": "gen_ai.request.model",
+    "pictures": "gen_ai.request.choice.count",
+    "seed": "gen_ai.request.seed",
+}
 _NAMES = {"queue": "{engine}.queue"}  # the other stages keep their names
 
 
@@ -21,6 +26,11 @@ def record_stages(engine: str, last: Finished | EngineError, parent: TraceContex
             start_ns=stage.start_ns,
             end_ns=stage.end_ns,
             parent=parent,
-            attributes={f"imagemesh.{key}": value for key, value in stage.attributes.items()},
+            attributes=_attributes(stage),
             error=last.code if isinstance(last, EngineError) and failed else "",
         )
+
+
+def _attributes(stage: Stage) -> dict[str, str | int | float]:
+    told = {_KEYS.get(key, f"imagemesh.{key}"): value for key, value in stage.attributes.items()}
+    return {"gen_ai.operation.name": "image_generation", **told} if stage.name == "denoise" else told

@@ -198,8 +198,16 @@ class StepEngine:
                 self._to_decoder(work)
 
     def _to_decoder(self, work: Work) -> None:
-        mean = work.shared_rows / work.step
-        work.end_stage("denoise", self._now(), steps=work.step, pictures=work.request.count, mean_batch_rows=mean)
+        request = work.request
+        work.end_stage(
+            "denoise",
+            self._now(),
+            model=request.model_id,
+            pictures=request.count,
+            seed=request.seed,
+            steps=work.step,
+            mean_batch_rows=work.shared_rows / work.step,
+        )
         if work.move(Phase.STEPPING, Phase.DECODING):
             self._decoder.submit(self._decode, work)
 

@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from diffusers import StableDiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
+from transformers.utils import logging as transformers_logging
 
 from services.inference.engine.manifest import Model
 from services.inference.engine.request import DrawRequest
@@ -70,6 +72,7 @@ class StableDiffusion:
         """Reads the weights. OSError or ValueError of diffusers when they are missing or broken."""
         weights = model.manifest.weights
         dtype = torch.float32 if device == "cpu" else getattr(torch, model.manifest.dtype)
+        _no_progress_bars()
         pipeline_class: Any = StableDiffusionPipeline
         pipeline = pipeline_class.from_pretrained(
             str(model.weights_folder or weights.hub),
@@ -162,6 +165,13 @@ def _guided(noise: torch.Tensor, request: DrawRequest) -> torch.Tensor:
 
 def _takes_generator(scheduler: Any) -> bool:
     return "generator" in inspect.signature(scheduler.step).parameters
+
+
+def _no_progress_bars() -> None:
+    """Loading draws bars on standard error otherwise, which is the service's log."""
+    diffusers_library: Any = diffusers_logging
+    diffusers_library.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
 
 
 def _png(pixels: Any) -> bytes:
