@@ -1,21 +1,24 @@
-"""The one transaction that makes a job: request id, place in the queue, reservation, job, inputs, event."""
+"""The one transaction that makes jobs: request ids, places in the queue, reservations, jobs, inputs, events.
+
+Each statement serves all jobs that are stored together; the rows of one job are never apart.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from mesh import outbox
 from mesh.db import now_us
 from mesh.errors import AlreadyExists, ResourceExhausted
+from mesh.events import Event
 from services.router import job_events, ledger_store
 from services.router.job_events import Subject
 from services.router.ledger_store import Account
 from services.router.records import Created, NewJob, Repeatable
-from services.router.tables import job_inputs, job_labels, job_requests, jobs, lanes, tenants
-from services.router.tables import outbox as outbox_rows
+from services.router.tables import job_inputs, job_labels, job_requests, jobs, lanes, outbox, tenants
 
 REQUEST_ID_US = 24 * 3600 * 1_000_000
 QUEUE_FULL_RETRY_S = 5.0
@@ -40,27 +43,30 @@ _INSERT_REQUEST = {
     .on_conflict_do_nothing()
     for name, dialect in (("sqlite", sqlite), ("postgresql", postgresql))
 }
-_INSERT_JOB = sa.insert(jobs)
+_INSERT_NEW_REQUESTS = sa.insert(job_requests).values(expire_time=now_us() + REQUEST_ID_US)
+_INSERT_JOBS = sa.insert(jobs)
+_INSERT_EVENTS = sa.insert(outbox)  # its columns are the fields of an Event
 _INSERT_LABELS = sa.insert(job_labels)
 _INSERT_INPUTS = sa.insert(job_inputs)
 
 
 def _enter_statement(insert: Any, turn: sa.Column[int]) -> sa.Executable:
-    """Counts one more unfinished job and gives it the tenant's next turn, unless the tenant has too many.
+    """Counts more unfinished jobs and gives them the tenant's next turns, unless it were too many; tells the last turn.
 
     The next turn is one after the tenant's last, but never before what the lane has served by now: a tenant that was
     away gets no credit for it, and a tenant with a thousand waiting jobs goes once each round.
     """
     of_lane = sa.select(lanes.c.served).where(lanes.c.lane == sa.bindparam("v_lane"))
     served = sa.func.coalesce(of_lane.scalar_subquery(), 0)
-    first = insert.values({"tenant": sa.bindparam("v_tenant"), "unfinished": 1, turn.name: served + 1})
+    count = sa.bindparam("v_count", type_=sa.BigInteger)
+    first = insert.values({"tenant": sa.bindparam("v_tenant"), "unfinished": count, turn.name: served + count})
     return first.on_conflict_do_update(  # type: ignore[no-any-return]
         index_elements=["tenant"],
         set_={
-            "unfinished": tenants.c.unfinished + 1,
-            turn.name: sa.case((turn < served, served), else_=turn) + 1,
+            "unfinished": tenants.c.unfinished + count,
+            turn.name: sa.case((turn < served, served), else_=turn) + count,
         },
-        where=tenants.c.unfinished < sa.bindparam("v_limit", type_=sa.BigInteger),
+        where=tenants.c.unfinished + count <= sa.bindparam("v_limit", type_=sa.BigInteger),
     ).returning(turn, now_us())
 
 
@@ -72,7 +78,7 @@ _ENTER = {
 
 
 def insert(connection: sa.Connection, new: NewJob, queue_limit: int) -> Created:
-    """Stores the job and everything that belongs to it; a repeated request id stores nothing.
+    """Stores one job and everything that belongs to it; a repeated request id stores nothing.
 
     Raises:
         AlreadyExists: REQUEST_ID_REUSED. ResourceExhausted: QUEUE_FULL or BUDGET_EXCEEDED.
@@ -81,15 +87,42 @@ def insert(connection: sa.Connection, new: NewJob, queue_limit: int) -> Created:
         first = _claim_request(connection, new, new.repeatable)
         if first is not None:
             return Created(first, 0, repeated=True)
-    turn, now = _enter_queue(connection, new, queue_limit)
-    identity = new.identity
-    account = Account(identity.tenant, identity.key_id, identity.user, new.job_id, new.model)
-    ledger_store.reserve(connection, account, new.quoted_micros, now)
-    connection.execute(_INSERT_JOB, _row(new, turn, now))
-    _insert_parts(connection, new)
-    subject = Subject(identity.tenant, new.job_id, 1, now, new.traceparent, new.tracestate)
-    outbox.append(connection, outbox_rows, job_events.queued(subject, new.event))
-    return Created(new.job_id, now)
+    return _insert_jobs(connection, [new], queue_limit)[0]
+
+
+def insert_all(connection: sa.Connection, group: Sequence[NewJob], queue_limit: int) -> list[Created]:
+    """Stores several jobs. When anything stands against any of them, it raises something and stores none.
+
+    Raises:
+        IntegrityError: a request id is taken. ResourceExhausted: QUEUE_FULL or BUDGET_EXCEEDED.
+    """
+    requests = [
+        {
+            "tenant": new.identity.tenant,
+            "request_id": new.repeatable.request_id,
+            "body_hash": new.repeatable.body_hash,
+            "job_id": new.job_id,
+        }
+        for new in group
+        if new.repeatable is not None
+    ]
+    if requests:
+        connection.execute(_INSERT_NEW_REQUESTS, requests)
+    return _insert_jobs(connection, group, queue_limit)
+
+
+def _insert_jobs(connection: sa.Connection, group: Sequence[NewJob], queue_limit: int) -> list[Created]:
+    turns, now = _enter_queue(connection, group, queue_limit)
+    ledger_store.reserve(connection, [(_account(new), new.quoted_micros) for new in group], now)
+    connection.execute(_INSERT_JOBS, [_row(new, turns[new.job_id], now) for new in group])
+    labels = [row for new in group for row in _label_rows(new)]
+    if labels:
+        connection.execute(_INSERT_LABELS, labels)
+    inputs = [row for new in group for row in _input_rows(new)]
+    if inputs:
+        connection.execute(_INSERT_INPUTS, inputs)
+    connection.execute(_INSERT_EVENTS, [vars(_queued(new, now)) for new in group])
+    return [Created(new.job_id, now) for new in group]
 
 
 def earlier(connection: sa.Connection, tenant: str, repeatable: Repeatable) -> str | None:
@@ -120,25 +153,44 @@ def _claim_request(connection: sa.Connection, new: NewJob, repeatable: Repeatabl
     return first
 
 
-def _enter_queue(connection: sa.Connection, new: NewJob, queue_limit: int) -> tuple[int, int]:
-    values = {"v_tenant": new.identity.tenant, "v_lane": new.lane, "v_limit": queue_limit}
-    row = connection.execute(_ENTER[connection.dialect.name, new.lane], values).one_or_none()
-    if row is None:
-        text = f"the tenant has {queue_limit} unfinished jobs; wait for some to end"
-        raise ResourceExhausted(text, reason="QUEUE_FULL", retry_after=QUEUE_FULL_RETRY_S)
-    return row[0], row[1]
+def _enter_queue(connection: sa.Connection, group: Sequence[NewJob], queue_limit: int) -> tuple[dict[str, int], int]:
+    """The turn of each job by its id, and the database's time."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for new in group:
+        places.setdefault((new.identity.tenant, new.lane), []).append(new.job_id)
+    turns: dict[str, int] = {}
+    now = 0
+    for (tenant, lane), job_ids in sorted(places.items()):
+        count = len(job_ids)
+        values = {"v_tenant": tenant, "v_lane": lane, "v_limit": queue_limit, "v_count": count}
+        row = None
+        if count <= queue_limit:
+            row = connection.execute(_ENTER[connection.dialect.name, lane], values).one_or_none()
+        if row is None:
+            text = f"the tenant has {queue_limit} unfinished jobs; wait for some to end"
+            raise ResourceExhausted(text, reason="QUEUE_FULL", retry_after=QUEUE_FULL_RETRY_S)
+        last, now = row[0], row[1]
+        turns.update(zip(job_ids, range(last - count + 1, last + 1), strict=True))
+    return turns, now
 
 
-def _insert_parts(connection: sa.Connection, new: NewJob) -> None:
-    if new.labels:
-        tenant = new.identity.tenant
-        connection.execute(
-            _INSERT_LABELS,
-            [{"tenant": tenant, "label": k, "value": v, "job_id": new.job_id} for k, v in new.labels.items()],
-        )
-    if new.inputs:
-        rows = [{"job_id": new.job_id, "path": path, "data": data} for path, data in new.inputs.items()]
-        connection.execute(_INSERT_INPUTS, rows)
+def _account(new: NewJob) -> Account:
+    identity = new.identity
+    return Account(identity.tenant, identity.key_id, identity.user, new.job_id, new.model)
+
+
+def _queued(new: NewJob, now: int) -> Event:
+    subject = Subject(new.identity.tenant, new.job_id, 1, now, new.traceparent, new.tracestate)
+    return job_events.queued(subject, new.event)
+
+
+def _label_rows(new: NewJob) -> list[dict[str, str]]:
+    tenant, job_id = new.identity.tenant, new.job_id
+    return [{"tenant": tenant, "label": k, "value": v, "job_id": job_id} for k, v in new.labels.items()]
+
+
+def _input_rows(new: NewJob) -> list[dict[str, Any]]:
+    return [{"job_id": new.job_id, "path": path, "data": data} for path, data in new.inputs.items()]
 
 
 def _row(new: NewJob, turn: int, now: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from mesh.db import Database, now_us
 from mesh.errors import FailedPrecondition, NotFound
 from services.router import attempt_store, endings, job_insert
 from services.router.attempt_store import POKED
+from services.router.intake import Intake
 from services.router.leases import Attempt, Ending
 from services.router.records import Cancellation, Created, JobFilter, JobRecord, NewJob, Repeatable
 from services.router.tables import job_inputs, job_labels, job_requests, jobs, tenants
@@ -46,7 +47,7 @@ class JobStore:
 
     def __init__(self, database: Database, queue_limit: int = 10_000) -> None:
         self._database = database
-        self._queue_limit = queue_limit
+        self._intake = Intake(database, queue_limit)
 
     async def create(self, new: NewJob) -> Created:
         """Stores the job with its request id, reservation, inputs and event, or nothing.
@@ -54,7 +55,7 @@ class JobStore:
         Raises:
             AlreadyExists: REQUEST_ID_REUSED. ResourceExhausted: QUEUE_FULL or BUDGET_EXCEEDED.
         """
-        return await self._database.write(lambda connection: job_insert.insert(connection, new, self._queue_limit))
+        return await self._intake.create(new)
 
     async def repeated(self, tenant: str, repeatable: Repeatable) -> str | None:
         """The job that an earlier call with this request id made; None when there was none in 24 hours."""

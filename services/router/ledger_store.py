@@ -114,13 +114,18 @@ GROUPS = {
 }
 
 
-def reserve(connection: sa.Connection, account: Account, amount: int, time_us: int) -> None:
-    """Reserves `amount` for the job; ResourceExhausted (BUDGET_EXCEEDED) when it does not fit under the cap."""
-    if not account.key_id or amount == 0:
-        return
-    if connection.execute(_RESERVE, {"budget": account.key_id, "amount": amount}).rowcount == 0:
-        raise _exceeded(_balance(connection, account.key_id), amount)
-    connection.execute(_INSERT_ENTRY, _entry(account, ledger.RESERVATION, amount, time_us))
+def reserve(connection: sa.Connection, wanted: Sequence[tuple[Account, int]], time_us: int) -> None:
+    """Reserves each amount for its job, all or nothing; ResourceExhausted (BUDGET_EXCEEDED) when a cap is too low."""
+    charged = [(account, amount) for account, amount in wanted if account.key_id and amount]
+    sums: dict[str, int] = {}
+    for account, amount in charged:
+        sums[account.key_id] = sums.get(account.key_id, 0) + amount
+    for key_id, amount in sorted(sums.items()):
+        if connection.execute(_RESERVE, {"budget": key_id, "amount": amount}).rowcount == 0:
+            raise _exceeded(_balance(connection, key_id), amount)
+    if charged:
+        rows = [_entry(account, ledger.RESERVATION, amount, time_us) for account, amount in charged]
+        connection.execute(_INSERT_ENTRY, rows)
 
 
 def close(connection: sa.Connection, account: Account, settlement: Settlement, end: tuple[int, int | None]) -> None:
