@@ -169,9 +169,9 @@ def _takes_generator(scheduler: Any) -> bool:
 
 def _no_progress_bars() -> None:
     """Loading draws bars on standard error otherwise, which is the service's log."""
-    diffusers_library: Any = diffusers_logging
-    diffusers_library.disable_progress_bar()
-    transformers_logging.disable_progress_bar()
+    libraries: tuple[Any, ...] = (diffusers_logging, transformers_logging)
+    for library in libraries:
+        library.disable_progress_bar()
 
 
 def _png(pixels: Any) -> bytes:
