@@ -8,103 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-
-from imagemesh.router.v1 import job_pb2
+from collections.abc import Iterator
 
 from mesh import telemetry
-from mesh.errors import MeshError
+from mesh.errors import MeshError, Unavailable
 from mesh.process import Background
 from mesh.telemetry import TraceContext
-from services.router.breaker import Clock
 from services.router.delivery import CancelWonError
-from services.router.leases import Beat, ClaimedJob, ClaimRequest, Ended, LeaseLost, Parking
-from services.router.pipeline import Outcome, Pipeline, Released
-from services.router.queue_store import QueueStore
-from services.router.runs import Run, RunSource
+from services.router.holds import Hold, Parts, WorkerConfig
+from services.router.leases import ClaimedJob, ClaimRequest, Ended, LeaseLost, Parking
+from services.router.pipeline import Outcome, Released
+from services.router.runs import Run
 
 log = telemetry.logger(__name__)
 LANES = ("INTERACTIVE", "BATCH")
-
-
-@dataclass(frozen=True)
-class WorkerConfig:
-    """How a worker works."""
-
-    owner: str
-    """Unique per process start."""
-    slots: int = 64
-    """Jobs at once."""
-    batch_slots: int = 32
-    """Of these, the most that BATCH jobs may take."""
-    lease_s: float = 15.0
-    """How long a claim lasts without a heartbeat; how long a dead worker's jobs wait."""
-    poll_s: float = 1.0
-    """How often to look for work without a signal."""
-    gather_s: float = 0.01
-    """While busy, how long to gather freed slots before claiming for them all at once."""
-    progress_s: float = 0.1
-    """Least time between two progress signals of a job."""
-    drain_s: float = 20.0
-    """After the stop signal: how long orders under way may take."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a worker stands on. `tell(subject, payload)` sends a signal and returns at once."""
-
-    queue: QueueStore
-    pipeline: Pipeline
-    runs: RunSource
-    clock: Clock
-    tell: Callable[[str, bytes], None]
-
-
-class Hold:
-    """The worker's hold on one job: its task, its lease, why it was told to stop."""
-
-    def __init__(self, job: ClaimedJob, config: WorkerConfig, parts: Parts) -> None:
-        self.job = job
-        self.version = job.version
-        self.run: Run | None = None
-        self.task: asyncio.Task[None] | None = None
-        self.leased_until = parts.clock() + config.lease_s
-        self.cancel_requested = job.cancel_requested
-        self.lost = False
-        self.stopping = False
-        self.steps = (0, 0)
-        self._config = config
-        self._parts = parts
-        self._told_at = 0.0
-
-    @property
-    def beat(self) -> Beat:
-        """The job's sign of life."""
-        return Beat(self.job.lease, self.run.step if self.run else self.job.step, self.steps)
-
-    def lease_left(self) -> float:
-        """See `Grip`."""
-        return self.leased_until - self._parts.clock()
-
-    def draining(self) -> bool:
-        """See `Grip`."""
-        return self.stopping
-
-    def progressed(self, step: int, steps: int) -> None:
-        """See `Grip`."""
-        self.steps = (step, steps)
-        now = self._parts.clock()
-        if step < steps and now - self._told_at < self._config.progress_s:
-            return
-        self._told_at = now
-        payload = job_pb2.JobProgress(step=step, steps=steps).SerializeToString()
-        self._parts.tell(f"job-progress.{self.job.lease.job_id}", payload)
-
-    def interrupt(self) -> None:
-        """Stop the task where it waits."""
-        if self.task is not None:
-            self.task.cancel()
 
 
 class Worker:
@@ -150,8 +67,8 @@ class Worker:
             self._look.clear()
             try:
                 await self._claim()
-            except MeshError as error:
-                log.warning("cannot claim", reason=error.reason)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may work
+                log.warning("cannot claim", error=type(error).__name__)
             if not await self._look_within(self._config.poll_s):
                 self._waiting = dict.fromkeys(LANES, True)
             elif self.held > 1:
@@ -199,6 +116,8 @@ class Worker:
                 span.set("imagemesh.job.step", hold.run.step)
         except LeaseLost:
             log.warning("lease lost", job_id=job.lease.job_id)
+        except Unavailable as error:
+            await self._hand_back(hold, error)
         except Exception as error:
             log.error("job broke", job_id=job.lease.job_id, error=type(error).__name__, exc_info=error)
         finally:
@@ -242,6 +161,12 @@ class Worker:
             return
         self._tell_version(hold)
 
+    async def _hand_back(self, hold: Hold, error: Unavailable) -> None:
+        """Our own database did not answer: let the job go if that can be written, else its lease runs out."""
+        log.warning("job handed back", job_id=hold.job.lease.job_id, reason=error.message)
+        with contextlib.suppress(MeshError):
+            await self._parts.queue.park(hold.job.lease, Parking(hold.job.waiting_for or "RETRY", 1.0))
+
     def _tell_version(self, hold: Hold) -> None:
         self._parts.tell(f"job.{hold.job.lease.job_id}", str(hold.version).encode())
 
@@ -253,8 +178,8 @@ class Worker:
                 await asyncio.wait_for(self._beat_now.wait(), pause)
             try:
                 await self._beat()
-            except MeshError as error:
-                log.warning("no heartbeat", reason=error.reason)
+            except Exception as error:  # noqa: BLE001 - leases last longer than one missed beat
+                log.warning("no heartbeat", error=type(error).__name__)
 
     async def _beat(self) -> None:
         holds = dict(self._held)

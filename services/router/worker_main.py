@@ -16,7 +16,6 @@ from mesh.channel import ChannelConfig, check_connected, open_channel
 from mesh.db import Database, DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
 from mesh.ids import new_id
-from mesh.outbox import Relay
 from mesh.server import Server, ServerConfig
 from services.router.attempt_store import AttemptStore
 from services.router.breaker import BreakerConfig, BreakerKey, Breakers
@@ -26,6 +25,7 @@ from services.router.catalog_file import load_catalog
 from services.router.config import WorkerSettings
 from services.router.delivery import Delivery, Hoard
 from services.router.fallback import Choice, Fallback
+from services.router.holds import Parts, WorkerConfig
 from services.router.inputs import Inputs, UrlFetcher
 from services.router.job_store import JobStore
 from services.router.judging import Judge
@@ -43,8 +43,7 @@ from services.router.queue_store import QueueStore
 from services.router.results import Results
 from services.router.runs import RunSource
 from services.router.signals import BREAKER, BreakerTalk, Teller
-from services.router.tables import outbox
-from services.router.worker import Parts, Worker, WorkerConfig
+from services.router.worker import Worker
 
 IDEMPOTENT_STORAGE = tuple(
     f"/imagemesh.storage.v1.StorageService/{name}" for name in ("CopyAsset", "PublishAsset", "BlockAsset", "GetAsset")
@@ -74,11 +73,8 @@ async def run_worker(settings: WorkerSettings, stopping: asyncio.Event) -> None:
     async with AsyncExitStack() as closing:
         outside = await _open(settings, closing)
         worker = Worker(_config(settings), worker_parts(outside, _hook(settings), settings.lease_seconds))
-        relay = Relay(outside.database, outbox, outside.bus)
         await _listen(outside, worker)
         await outside.bus.start()
-        await relay.start()
-        closing.push_async_callback(relay.stop)
         health = _health(settings, outside)
         await health.start()
         closing.push_async_callback(health.stop)

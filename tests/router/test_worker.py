@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from imagemesh.router.v1 import job_pb2
 
+from services.router.holds import Parts, WorkerConfig
 from services.router.tables import attempts, jobs
-from services.router.worker import Parts, Worker, WorkerConfig
+from services.router.worker import Worker
 from tests.router.rig import Rig
 from tests.router.stores import Stores
 

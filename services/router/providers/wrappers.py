@@ -51,14 +51,20 @@ class Limited(Wrapper):
         self._slots = asyncio.Semaphore(concurrency)
 
     async def _around(self, call: ProviderCall, proceed: Callable[[], Awaitable[ProviderResult]]) -> ProviderResult:
-        try:
-            await asyncio.wait_for(self._slots.acquire(), call.timeout)
-        except TimeoutError as error:
-            raise ProviderError(ErrorKind.RATE_LIMITED, f"no free slot at {self.name} in time") from error
+        if self._slots.locked():
+            await self._wait(call.timeout)
+        else:
+            await self._slots.acquire()  # at once
         try:
             return await proceed()
         finally:
             self._slots.release()
+
+    async def _wait(self, timeout: float) -> None:
+        try:
+            await asyncio.wait_for(self._slots.acquire(), timeout)
+        except TimeoutError as error:
+            raise ProviderError(ErrorKind.RATE_LIMITED, f"no free slot at {self.name} in time") from error
 
 
 class Breaking(Wrapper):
