@@ -20,6 +20,9 @@ from services.router.providers.errors import Charge, ErrorKind, ProviderError, t
 from services.router.runs import KIND, Paid, Run
 from services.router.specs import picture_seed
 
+WRITE_PAUSE = 0.25
+"""Seconds between tries to write down a delivery while the database is busy."""
+
 ERRORS: Mapping[ErrorKind, type[MeshError]] = {
     ErrorKind.BAD_REQUEST: InvalidArgument,
     ErrorKind.REFUSED: FailedPrecondition,
@@ -78,6 +81,7 @@ class Orders:
         storage: Storage,
         lease_margin: float = 4.0,
         make_id: Callable[[str], str] = new_id,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """`lease_margin`: seconds the lease must outlive the moment of a POST, so that nobody else orders meanwhile."""
         self._attempts = attempts
@@ -85,6 +89,7 @@ class Orders:
         self._storage = storage
         self._margin = lease_margin
         self._make_id = make_id
+        self._sleep = sleep
 
     def choices(self, run: Run) -> list[Choice]:
         """The run's candidates as the fallback sees them."""
@@ -137,7 +142,7 @@ class Orders:
             provider_request_id=result.provider_request_id,
             model_version=result.model_version,
         )
-        await self._attempts.finish(run.lease, delivered.attempt_id, end)
+        await self._surely(run, lambda: self._attempts.finish(run.lease, delivered.attempt_id, end))
         run.paid[delivered.attempt_id] = paid
 
     async def spoiled(self, run: Run, delivered: Delivered, message: str) -> Failed:
@@ -178,6 +183,16 @@ class Orders:
         state = AttemptState.CANCELED if order.provider.capabilities.replay_safe else AttemptState.UNKNOWN
         with contextlib.suppress(MeshError):  # the lease may be lost; the next holder then sees an unfinished order
             await self._attempts.finish(order.run.lease, order.attempt_id, AttemptEnd(state, failure=_canceled()))
+
+    async def _surely(self, run: Run, write: Callable[[], Awaitable[None]]) -> None:
+        """Writes a fact that was paid for, again and again while the lease lasts."""
+        while True:
+            try:
+                return await write()
+            except Unavailable:
+                if run.grip.lease_left() <= WRITE_PAUSE:
+                    raise
+            await self._sleep(WRITE_PAUSE)
 
     async def _abandon(self, run: Run, attempt: Attempt, why: str) -> Failed:
         lost = ProviderError(ErrorKind.UNKNOWN_OUTCOME, why)

@@ -293,7 +293,7 @@ class Rig:
     def _parts(self) -> Parts:
         judge = Judge(self.moderation)
         queue = self.stores.queue
-        orders = Orders(self.stores.attempts, self.providers, self.storage, lease_margin=1.0)
+        orders = Orders(self.stores.attempts, self.providers, self.storage, 1.0, sleep=self.clock.sleep)
         planner = Planner(self.catalog)
 
         async def all_models(_key_id: str) -> frozenset[str]:
