@@ -17,6 +17,7 @@ from mesh.telemetry import TelemetryConfig
 from services.router.api import Api, Outside
 from services.router.catalog_file import load_catalog
 from services.router.config import MIGRATIONS, ApiSettings, RouterSettings, WorkerSettings
+from services.router.observing import Observations
 from services.router.planning import Planner
 from services.router.providers import capabilities_of, option_faults
 from services.router.urls import StorageUrls
@@ -38,9 +39,11 @@ async def api(stopping: asyncio.Event) -> None:
         bus = Bus(BusConfig(settings.nats_url, "router-api"))
         for close in (database.close, storage.close, bus.stop):
             closing.push_async_callback(close)
-        planner = Planner(catalog, check_options=option_faults(capabilities_of(catalog)))
+        observed = Observations(database, catalog)
+        planner = Planner(catalog, observed, option_faults(capabilities_of(catalog)))
         checks = {"storage": lambda: check_connected(storage, "storage")}
-        serving = Api(settings, Outside(database, bus, planner, StorageUrls(storage), checks=checks))
+        serving = Api(settings, Outside(database, bus, planner, StorageUrls(storage), observed, checks))
+        await bus.on_signal("breaker.*", observed.heard)
         await bus.start()
         await serving.start()
         closing.push_async_callback(serving.stop)
@@ -55,9 +58,8 @@ async def worker(stopping: asyncio.Event) -> None:
         await run_worker(settings, stopping)
 
 
-def _telemetry(settings: RouterSettings, service: str) -> TelemetryConfig:
-    directory, collector = settings.telemetry_dir, settings.otlp_endpoint
-    return TelemetryConfig(service, directory, collector, settings.trace_ratio, settings.log_level)
+def _telemetry(told: RouterSettings, service: str) -> TelemetryConfig:
+    return TelemetryConfig(service, told.telemetry_dir, told.otlp_endpoint, told.trace_ratio, told.log_level)
 
 
 if __name__ == "__main__":

@@ -89,6 +89,7 @@ class Api:
     def __init__(self, settings: ApiSettings, outside: Outside) -> None:
         self._settings = settings
         self._bus = outside.bus
+        self._health = outside.health
         database = outside.database
         self.keys = KeyStore(database)
         self.jobs = JobStore(database, settings.queue_limit)
@@ -156,11 +157,12 @@ class Api:
             self.server.add(descriptor, servicer, register)
 
     async def _tidy(self) -> None:
-        """Forgets old request ids and ends aged holds, once a minute."""
+        """Once a minute: forgets old request ids, ends aged holds, keeps what the planner knows of speeds fresh."""
         while True:
             try:
                 await self.jobs.forget_requests()
                 await self.ledger.expire_holds()
+                await self._health.snapshot()
             except Unavailable as error:
                 log.warning("could not tidy", reason=error.message)
             await asyncio.sleep(TIDY_SECONDS)
