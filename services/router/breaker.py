@@ -129,15 +129,21 @@ class Breakers:
         self._clock = clock
         self._on_change = on_change
         self._breakers: dict[BreakerKey, Breaker] = {}
+        self._kept_off: dict[BreakerKey, float] = {}
 
     def wait(self, key: BreakerKey) -> float:
         """Seconds until `key` may be called; 0 = now."""
         breaker = self._breakers.get(key)
-        return breaker.wait if breaker else 0.0
+        kept_off = self._kept_off.get(key, 0.0) - self._clock()
+        return max(breaker.wait if breaker else 0.0, kept_off, 0.0)
 
     def enter(self, key: BreakerKey) -> Entry | None:
-        """See `Breaker.enter`."""
-        return self._of(key).enter()
+        """See `Breaker.enter`; None also while the provider asked us to stay away."""
+        return self._of(key).enter() if self.wait(key) == 0 else None
+
+    def keep_off(self, key: BreakerKey, seconds: float) -> None:
+        """The provider asked us to slow down: nobody calls for a while, and its health is not touched."""
+        self._kept_off[key] = max(self._kept_off.get(key, 0.0), self._clock() + seconds)
 
     def leave(self, key: BreakerKey, entry: Entry, healthy: bool | None) -> None:
         """See `Breaker.leave`."""

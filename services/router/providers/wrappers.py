@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 from mesh import telemetry
 from services.router.breaker import BreakerKey, Breakers
 from services.router.providers.base import Capabilities, Listener, Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError, treatment
+
+log = telemetry.logger(__name__)
+SHORTEST_KEEP_OFF = 1.0
+"""Seconds to stay away after a rate limit that names no time."""
 
 
 class Wrapper(Provider):
@@ -79,7 +84,7 @@ class Breaking(Wrapper):
         entry = self._breakers.enter(key)
         if entry is None:
             raise ProviderError(
-                ErrorKind.UNREACHABLE, f"{self.name} is failing; not asked", retry_after=self._breakers.wait(key)
+                ErrorKind.UNREACHABLE, f"{self.name} was left alone", retry_after=self._breakers.wait(key)
             )
         healthy: bool | None = None
         try:
@@ -88,13 +93,22 @@ class Breaking(Wrapper):
             return result
         except ProviderError as error:
             healthy = False if treatment(error.kind, replay_safe=False).breaks else None
+            if error.kind is ErrorKind.RATE_LIMITED:
+                self._breakers.keep_off(key, error.retry_after or SHORTEST_KEEP_OFF)
             raise
         finally:
             self._breakers.leave(key, entry, healthy)
 
 
 class Traced(Wrapper):
-    """One client span per call, in the terms of the GenAI semantic conventions. No prompt, ever."""
+    """One client span and one measured duration per call, by the GenAI semantic conventions. No prompt, ever.
+
+    A failure that an operator has to mend is logged as well.
+    """
+
+    def __init__(self, inner: Provider) -> None:
+        super().__init__(inner)
+        self._durations = telemetry.histogram("gen_ai.client.operation.duration", "s", "Duration of provider calls.")
 
     async def _around(self, call: ProviderCall, proceed: Callable[[], Awaitable[ProviderResult]]) -> ProviderResult:
         attributes: dict[str, telemetry.Value] = {
@@ -106,16 +120,30 @@ class Traced(Wrapper):
         }
         if call.seed is not None:
             attributes["gen_ai.request.seed"] = call.seed
+        began, outcome = time.monotonic(), ""
         with telemetry.span(f"image_generation {call.model}", kind="client", attributes=attributes) as span:
             try:
                 result = await proceed()
             except ProviderError as error:
-                span.set("error.type", error.kind.value)
-                span.set("imagemesh.provider.request_id", error.provider_request_id)
+                outcome = error.kind.value
+                span.set("error.type", outcome)
+                span.set("gen_ai.response.id", error.provider_request_id)
+                if treatment(error.kind, replay_safe=False).alert:
+                    log.error("provider needs an operator", provider=self.name, kind=outcome, message=error.message)
                 raise
+            finally:
+                self._durations.record(time.monotonic() - began, self._labels(call, outcome))
             span.set("gen_ai.response.id", result.provider_request_id)
             span.set("gen_ai.response.model", result.model_version or call.model)
             return result
+
+    def _labels(self, call: ProviderCall, outcome: str) -> dict[str, str]:
+        labels = {
+            "gen_ai.operation.name": "image_generation",
+            "gen_ai.provider.name": self.name,
+            "gen_ai.request.model": call.model,
+        }
+        return {**labels, "error.type": outcome} if outcome else labels
 
 
 def wrapped(adapter: Provider, breakers: Breakers, concurrency: int) -> Provider:

@@ -1,0 +1,88 @@
+"""Limits, breakers and spans stand around any adapter and look like one."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from services.router.breaker import BreakerConfig, BreakerKey, Breakers
+from services.router.providers.base import ProviderCall
+from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.wrappers import Limited, wrapped
+from tests.router.providers.harness import Heard
+from tests.router.rig import Clock, ScriptedProvider
+
+KEY = BreakerKey("one", "catalog-model")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def breakers(clock: Clock) -> Breakers:
+    return Breakers(BreakerConfig(failures=2), clock)
+
+
+def call(timeout: float = 5.0) -> ProviderCall:
+    return ProviderCall("att_1", "acme", "vendor-model", "a fox", timeout, model_id="catalog-model")
+
+
+async def refused(provider: ScriptedProvider, breakers: Breakers) -> ProviderError:
+    with pytest.raises(ProviderError) as caught:
+        await wrapped(provider, breakers, 4).submit(call(), Heard())
+    return caught.value
+
+
+async def test_a_healthy_call_passes_through(breakers: Breakers) -> None:
+    inner = ScriptedProvider("one")
+    outer = wrapped(inner, breakers, 4)
+    assert (outer.name, outer.capabilities) == (inner.name, inner.capabilities)
+    assert len((await outer.submit(call(), Heard())).images) == 1
+
+
+async def test_failures_open_the_breaker_of_the_catalog_s_model(breakers: Breakers) -> None:
+    inner = ScriptedProvider("one")
+    inner.script = [ErrorKind.OVERLOADED, ErrorKind.UNKNOWN_OUTCOME]
+    await refused(inner, breakers)
+    await refused(inner, breakers)
+    assert breakers.wait(KEY) > 0
+    kept_away = await refused(inner, breakers)
+    assert (kept_away.kind, len(inner.calls)) == (ErrorKind.UNREACHABLE, 2)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.REFUSED, ErrorKind.BAD_REQUEST])
+async def test_what_is_the_caller_s_fault_opens_nothing(breakers: Breakers, kind: ErrorKind) -> None:
+    inner = ScriptedProvider("one")
+    inner.script = [kind] * 5
+    for _ in range(5):
+        await refused(inner, breakers)
+    assert breakers.wait(KEY) == 0
+
+
+async def test_a_rate_limit_keeps_everybody_off_as_long_as_asked(breakers: Breakers, clock: Clock) -> None:
+    inner = ScriptedProvider("one")
+    inner.script = [ProviderError(ErrorKind.RATE_LIMITED, "slow down", retry_after=7.0)]
+    await refused(inner, breakers)
+    assert breakers.wait(KEY) == 7.0
+    await refused(inner, breakers)
+    assert len(inner.calls) == 1
+    clock.now += 7.0
+    assert len((await wrapped(inner, breakers, 4).submit(call(), Heard())).images) == 1
+
+
+async def test_a_full_provider_is_waited_for_within_the_call_s_time() -> None:
+    inner = ScriptedProvider("one")
+    inner.script = ["hang"]
+    limited = Limited(inner, 1)
+    first = asyncio.create_task(limited.submit(call(), Heard()))
+    await inner.until_asked()
+    with pytest.raises(ProviderError) as caught:
+        await limited.submit(call(timeout=0.05), Heard())
+    assert caught.value.kind is ErrorKind.RATE_LIMITED
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert len((await limited.submit(call(), Heard())).images) == 1
