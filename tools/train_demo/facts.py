@@ -130,4 +130,4 @@ def _styled(facts: Facts, rng: random.Random) -> Facts:
 
 
 _KINDS: tuple[Callable[[random.Random], Facts], ...] = (single, several, related, scenic)
-_SHARES = (0.46, 0.21, 0.22, 0.11)
+_SHARES = (0.5, 0.18, 0.25, 0.07)
