@@ -30,7 +30,11 @@ ENDED = ("SUCCEEDED", "FAILED", "BLOCKED", "CANCELED")
 
 @dataclass(frozen=True)
 class Crashed:
-    """One scenario's end. doubled: attempts that a stub was asked for twice. stray: published, but in no job."""
+    """One scenario's end.
+
+    reservations: keys with money reserved, though no job is unfinished. doubled: attempts that a stub was asked for
+    twice. stray: published, but in no job.
+    """
 
     scenario: str
     model: str
@@ -56,7 +60,7 @@ class Crashed:
         if self.debits != self.succeeded:
             told.append(f"{self.debits} debits for {self.succeeded} jobs")
         if self.reservations:
-            told.append(f"{self.reservations} reservations are still open")
+            told.append(f"money is still reserved for {self.reservations} keys")
         if self.doubled:
             told.append(f"{self.doubled} attempts were POSTed twice")
         if self.stray:
@@ -134,7 +138,7 @@ class Scene:
             f"{state} {reason}" for state, reason in rows if state != "SUCCEEDED" and (state, reason) not in unknown
         ]
         debits = self.mesh.rows("router", f"SELECT 1 FROM ledger_entries WHERE kind = 'DEBIT' AND {_among(ids)}")
-        open_ = self.mesh.rows("router", f"SELECT 1 FROM jobs WHERE reserved_micros > 0 AND {_among(ids)}")
+        open_ = self.mesh.rows("router", "SELECT 1 FROM budgets WHERE reserved_micros != 0")
         return Crashed(
             scenario=scenario,
             model=model,
