@@ -62,11 +62,10 @@ _END = (
     )
     .returning(*_COLUMNS)
 )
-_LOST = (
-    sa.select(*_COLUMNS)
-    .where(attempts.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
-    .where(attempts.c.state == "RUNNING", attempts.c.provider_request_id == "", ~attempts.c.replay_safe)
+_UNDER_WAY = sa.select(*_COLUMNS).where(
+    attempts.c.job_id.in_(sa.bindparam("job_ids", expanding=True)), attempts.c.state == "RUNNING"
 )
+_LOST = _UNDER_WAY.where(attempts.c.provider_request_id == "", ~attempts.c.replay_safe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,16 @@ def of_jobs(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, tupl
 
 def give_up_lost(connection: sa.Connection, job_ids: Sequence[str]) -> None:
     """Turns into UNKNOWN what earlier runs of these jobs left under way and nobody can ask about or safely repeat."""
-    for row in connection.execute(_LOST, {"job_ids": list(job_ids)}).all():
+    _give_up(connection, _LOST, job_ids)
+
+
+def give_up_all(connection: sa.Connection, job_id: str) -> None:
+    """Turns into UNKNOWN whatever is under way for a job that nobody will work on again."""
+    _give_up(connection, _UNDER_WAY, [job_id])
+
+
+def _give_up(connection: sa.Connection, which: sa.Select[Any], job_ids: Sequence[str]) -> None:
+    for row in connection.execute(which, {"job_ids": list(job_ids)}).all():
         job = connection.execute(_JOB, {"v_job": row.job_id}).one()
         lost = MeshError("the worker was lost while the provider drew", reason="ATTEMPT_OUTCOME_UNKNOWN")
         _end(connection, job, row.attempt_id, AttemptEnd("UNKNOWN", failure=lost))

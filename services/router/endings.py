@@ -80,8 +80,9 @@ def _end(connection: sa.Connection, statement: sa.Executable, which: dict[str, A
     if row is None:
         return None
     job_id: str = which["v_job"]
-    _settle(connection, job_id, row, ending)
+    # Tenant before budget, as where jobs are made: one order of locks everywhere.
     connection.execute(_FEWER, {"v_tenant": row.tenant})
+    _settle(connection, job_id, row, ending)
     if row.has_inputs:
         connection.execute(_FORGET_INPUTS, {"v_job": job_id})
     if ending.cache_key and ending.state == "SUCCEEDED":

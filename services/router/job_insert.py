@@ -107,6 +107,7 @@ def insert_all(connection: sa.Connection, group: Sequence[NewJob], queue_limit: 
         if new.repeatable is not None
     ]
     if requests:
+        requests.sort(key=lambda row: (row["tenant"], row["request_id"]))  # one order of locks
         connection.execute(_INSERT_NEW_REQUESTS, requests)
     return _insert_jobs(connection, group, queue_limit)
 

@@ -131,7 +131,10 @@ class JobService(BatchRpcs):
         return submitted
 
     async def _tell(self, submitted: Submitted) -> None:
-        if submitted.job.job_id and not submitted.repeated:
+        """Wakes a worker for a new job; gives the pictures of a repeated one their addresses."""
+        if submitted.repeated:
+            await add_urls(self._urls, principal().tenant, [submitted.job])
+        elif submitted.job.job_id:
             await self._tellers.waiting(submitted.lane)
 
     async def _watch(self, job_id: str, version: int) -> AsyncIterator[Mapping[str, Any]]:

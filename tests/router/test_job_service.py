@@ -311,7 +311,8 @@ async def test_a_models_allowlist_is_kept(lite: RunningApi) -> None:
 
 async def test_published_pictures_get_addresses_and_none_while_storage_is_down(lite: RunningApi) -> None:
     key = await lite.key()
-    job_id = (await lite.jobs.CreateJob(create(), metadata=key)).job.job_id
+    request = create(request_id="one")
+    job_id = (await lite.jobs.CreateJob(request, metadata=key)).job.job_id
     (claimed,) = await lite.stores.claim()
     image = job_pb2.JobImage(index=0, asset_id="ast_1", state=job_pb2.IMAGE_STATE_PUBLISHED)
     ending = Ending(
@@ -321,6 +322,8 @@ async def test_published_pictures_get_addresses_and_none_while_storage_is_down(l
     job = (await lite.jobs.GetJob(pb.GetJobRequest(job_id=job_id), metadata=key)).job
     assert job.images[0].url == "https://s/acme/ast_1"
     assert job.cost.nanos == 10_000_000
+    repeated = (await lite.jobs.CreateJob(request, metadata=key)).job
+    assert repeated.images[0].url == "https://s/acme/ast_1"
     lite.urls.down = True
     job = (await lite.jobs.GetJob(pb.GetJobRequest(job_id=job_id), metadata=key)).job
     assert (job.images[0].asset_id, job.images[0].url) == ("ast_1", "")

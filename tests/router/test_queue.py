@@ -110,12 +110,17 @@ async def test_five_losses_in_one_step_end_the_job(stores: Stores) -> None:
     await stores.budget(cap=None)
     job_id = await stores.submit(quote=100)
     for number in range(5):
-        assert len(await stores.claim(owner=f"w{number}", lease_s=-1)) == 1
+        (job,) = await stores.claim(owner=f"w{number}", lease_s=-1)
+    attempt = new_attempt()
+    await stores.attempts.begin(job.lease, attempt)
+    await stores.attempts.identify(job.lease, attempt.attempt_id, "vendor-1")
     assert await stores.claim(owner="w6") == []
     record = await stores.record(job_id)
     assert (record.state, record.error_reason, record.cost_micros) == ("FAILED", "WORKER_LOST", 0)
     assert await stores.open_reservations() == (0, 0)
-    assert (await stores.events())[-1] == "JobFailed"
+    assert (await stores.events())[-2:] == ["JobFailed", "AttemptFinished"]
+    (lost,) = await stores.attempts.list(job_id)
+    assert (lost.state, lost.provider_request_id) == ("UNKNOWN", "vendor-1")
 
 
 async def test_a_parked_job_is_left_alone_until_it_wakes(stores: Stores) -> None:
