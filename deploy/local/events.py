@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Literal, TextIO
@@ -13,12 +14,14 @@ Kind = Literal["notice", "starting", "ready", "ended", "up", "failed", "stopping
 
 @dataclass(frozen=True)
 class Event:
-    """kind: what happened. process: whom it is about, empty for the mesh. text: one line for a person."""
+    """kind: what happened. process: whom it is about, empty for the mesh. text: one line for a person. time: in Unix
+    seconds."""
 
     kind: Kind
     process: str = ""
     text: str = ""
     details: dict[str, object] = field(default_factory=dict)
+    time: float = field(default_factory=time.time, compare=False)
 
     def line(self, as_json: bool) -> str:
         """Without the line's end."""

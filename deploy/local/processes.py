@@ -106,6 +106,8 @@ def _triton(plan: Plan) -> Process:
             "IMAGEMESH_TRITON_HTTP_PORT": str(plan.ports.triton_http),
             "IMAGEMESH_TRITON_METRICS_PORT": str(plan.ports.triton_metrics),
             "IMAGEMESH_TRITON_WORK": str(plan.home.data / "triton"),
+            # The inference service has drained before Triton is stopped: there is nothing left to wait for.
+            "IMAGEMESH_TRITON_EXIT_TIMEOUT": "1",
         },
         startup_seconds=300,
     )

@@ -33,7 +33,7 @@ class Supervisor:
 
     def __init__(self, table: Sequence[Process], config: SupervisorConfig) -> None:
         environment = {**config.environment, **mark(config.home.root)}
-        around = Surroundings(environment, config.home.logs, config.report, config.restarts, config.poll)
+        around = Surroundings(environment, config.home.logs, self._report, config.restarts, config.poll)
         self._config = config
         self._kept = {process.name: Kept(process, around) for process in table}
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,12 +73,17 @@ class Supervisor:
         for kept in self._kept.values():
             kept.hurry()
 
+    def _report(self, event: Event) -> None:
+        """Hands the event on, once whoever reads the state file can see what it tells."""
+        self._write_state()
+        self._config.report(event)
+
     async def _all_up(self) -> None:
         for kept in self._kept.values():
             await kept.up.wait()
 
     async def _tick(self) -> None:
-        """Caps the logs and writes the state for `imagemesh status`."""
+        """Caps the logs, and writes down what changed without an event."""
         while True:
             for kept in self._kept.values():
                 kept.log.trim()
@@ -86,6 +91,7 @@ class Supervisor:
             await asyncio.sleep(TICK_SECONDS)
 
     def _write_state(self) -> None:
+        """For `imagemesh status`; only what is news."""
         standings = [asdict(kept.standing) for kept in self._kept.values()]
         if standings != self._written:
             write_json(self._state_file, {"pid": os.getpid(), "time": time.time(), "processes": standings})

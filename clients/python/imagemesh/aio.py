@@ -151,16 +151,18 @@ class AsyncClient:
         while True:
             call = method(request, timeout=max(0.001, end - time.monotonic()), metadata=self._metadata)
             error: ImagemeshError = broken_off(self.target)
+            ended = False
             try:
                 async for update in call:
                     waits = self._connection.retries.waits()
+                    ended = is_last(update)
                     yield update
-                    if is_last(update):
-                        return
             except grpc.RpcError as failure:
                 error = from_call(failure, self.target)
-                if not may_repeat(error, repeatable=True):
+                if not ended and not may_repeat(error, repeatable=True):
                     raise error from failure
             finally:
                 call.cancel()
+            if ended:
+                return
             await asyncio.sleep(min(next_wait(waits, error), max(0.0, end - time.monotonic())))

@@ -143,6 +143,8 @@ class JobError(ImagemeshError):
 
     def __init__(self, job: job_pb2.Job) -> None:
         message, details = read_status(job.error)
+        if job.state == job_pb2.JOB_STATE_CANCELED and not details.reason:
+            details = Details("CANCELLED", "CANCELED")
         super().__init__(message or f"the job ended {job_pb2.JobState.Name(job.state)[len('JOB_STATE_') :]}", details)
         self.job = job
 

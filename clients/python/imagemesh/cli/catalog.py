@@ -12,6 +12,15 @@ from imagemesh.generation import to_job_options, to_spec
 from imagemesh.router.v1 import catalog_pb2, catalog_service_pb2
 
 PAGE = 200
+UNITS = {
+    catalog_pb2.PRICE_UNIT_UNSPECIFIED: "unit",
+    catalog_pb2.PRICE_UNIT_IMAGE: "image",
+    catalog_pb2.PRICE_UNIT_MEGAPIXEL: "megapixel",
+    catalog_pb2.PRICE_UNIT_STEP: "step",
+    catalog_pb2.PRICE_UNIT_SECOND: "second",
+    catalog_pb2.PRICE_UNIT_TOKEN: "million tokens",
+    catalog_pb2.PRICE_UNIT_GPU_SECOND: "GPU second",
+}
 
 
 @click.command()
@@ -77,10 +86,12 @@ def _model_row(model: catalog_pb2.Model) -> tuple[str, ...]:
 
 
 def _price(price: catalog_pb2.Price) -> str:
-    unit = plain(catalog_pb2.PriceUnit.Name(price.unit), "PRICE_UNIT_")
+    """The first entry; `quote` shows what it comes to."""
     if not price.entries:
         return ""
-    return f"{price.entries[0].amount} {price.currency} per {unit}"
+    entry = price.entries[0]
+    what = f" ({entry.applies_to})" if entry.applies_to else ""
+    return f"{entry.amount} {price.currency} per {UNITS[price.unit]}{what}"
 
 
 def _provider_row(provider: catalog_pb2.Provider) -> tuple[str, ...]:

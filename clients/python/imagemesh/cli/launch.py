@@ -48,11 +48,13 @@ class Launch:
 
     def __init__(self, home: Path, owner_gone: OwnerGone) -> None:
         command = launcher_command("up", "--json", "--home", str(home), "--owner-gone", owner_gone)
+        alone = owner_gone == "ignore"
         self._process = subprocess.Popen(
             command,
             cwd=_root(),
-            stdin=subprocess.DEVNULL if owner_gone == "ignore" else subprocess.PIPE,
+            stdin=subprocess.DEVNULL if alone else subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL if alone else None,  # else whoever reads this command's output waits for ever
             text=True,
             start_new_session=True,
         )
