@@ -53,12 +53,29 @@ class RunningTriton:
         return [int(child) for child in children if "stub" in Path(f"/proc/{child}/cmdline").read_text()]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def early_triton(request: pytest.FixtureRequest) -> None:
+    """Lets Triton load its model while the tests that do not need it run."""
+    if any("triton" in item.nodeid for item in request.session.items):
+        request.getfixturevalue("triton_process")
+
+
+@pytest.fixture
+def triton(triton_process: RunningTriton | str) -> RunningTriton:
+    """A real tritonserver with the tiny model; it may still be loading."""
+    if isinstance(triton_process, str):
+        missing(f"Triton ({triton_process})")
+    assert isinstance(triton_process, RunningTriton)
+    return triton_process
+
+
 @pytest.fixture(scope="session")
-def triton(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTriton]:
-    """A real tritonserver with the tiny model."""
+def triton_process(models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningTriton | str]:
+    """The server of all tests, or why there is none."""
     check = subprocess.run([sys.executable, "-m", "deploy.local.triton", "--check"], cwd=ROOT, capture_output=True)
     if check.returncode != 0:
-        missing(f"Triton ({check.stderr.decode().strip()})")
+        yield check.stderr.decode().strip()
+        return
     work = tmp_path_factory.mktemp("triton")
     ports = [free_port() for _ in range(3)]
     command = [sys.executable, "-m", "deploy.local.triton"]

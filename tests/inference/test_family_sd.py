@@ -105,6 +105,13 @@ def test_prompts_and_negative_prompts_count(family: StableDiffusion, models: Mod
         assert (draw(family, request(models, **{"seed": 1, **changed}))[0] != plain).any()
 
 
+def test_no_prompt_enters_the_log(family: StableDiffusion, models: Models, capfd: pytest.CaptureFixture[str]) -> None:
+    family.begin(models.settle(Wanted("tiny", "secret " * 4000, negative_prompt="hidden " * 4000), ""))
+    written = "".join(capfd.readouterr())
+    assert "secret" not in written
+    assert "hidden" not in written
+
+
 def test_no_numbers_are_an_error(family: StableDiffusion, models: Models) -> None:
     sampling = family.begin(request(models))
     sampling.latents = sampling.latents * float("nan")

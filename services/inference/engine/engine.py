@@ -36,20 +36,32 @@ def never() -> bool:
     return False
 
 
+def nothing() -> None:
+    """For engines whose threads need no preparation."""
+
+
 class StepEngine:
     """Draws requests with one loaded model. Starting twice raises; stopping twice, or before the start, is nothing."""
 
-    def __init__(self, family: Family[Any], limits: Limits, now_ns: Callable[[], int] = time.time_ns) -> None:
+    def __init__(
+        self,
+        family: Family[Any],
+        limits: Limits,
+        prepare_thread: Callable[[], None] = nothing,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """`prepare_thread` is called first in each of the engine's threads."""
         self._family = family
         self._limits = limits
+        self._prepare_thread = prepare_thread
         self._now = now_ns
         self._changed = threading.Condition()
         self._waiting: deque[Work] = deque()
         self._running: list[Work] = []
         self._stopping = False
         self._steps_done = 0
-        self._encoder = ThreadPoolExecutor(1, "encode")
-        self._decoder = ThreadPoolExecutor(1, "decode")
+        self._encoder = ThreadPoolExecutor(1, "encode", prepare_thread)
+        self._decoder = ThreadPoolExecutor(1, "decode", prepare_thread)
         self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
 
     def start(self) -> None:
@@ -114,6 +126,7 @@ class StepEngine:
             self._changed.notify_all()
 
     def _run(self) -> None:
+        self._prepare_thread()
         while stepping := self._next_round():
             for batch in batches(stepping, self._limits.rows):
                 self._advance([work for work in batch if not self._dropped(work)])

@@ -35,7 +35,7 @@ def pick_device() -> str:
 
 
 def use_threads(threads: int) -> None:
-    """How many CPU threads one operation may use; counts for the whole process."""
+    """How many CPU threads an operation of the calling thread may use: OpenMP counts them for each thread apart."""
     torch.set_num_threads(threads)
 
 

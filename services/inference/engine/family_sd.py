@@ -72,7 +72,7 @@ class StableDiffusion:
         """Reads the weights. OSError or ValueError of diffusers when they are missing or broken."""
         weights = model.manifest.weights
         dtype = torch.float32 if device == "cpu" else getattr(torch, model.manifest.dtype)
-        _no_progress_bars()
+        _quiet()
         pipeline_class: Any = StableDiffusionPipeline
         pipeline = pipeline_class.from_pretrained(
             str(model.weights_folder or weights.hub),
@@ -167,11 +167,12 @@ def _takes_generator(scheduler: Any) -> bool:
     return "generator" in inspect.signature(scheduler.step).parameters
 
 
-def _no_progress_bars() -> None:
-    """Loading draws bars on standard error otherwise, which is the service's log."""
+def _quiet() -> None:
+    """Otherwise loading draws progress bars into the service's log, and a prompt too long is logged word for word."""
     libraries: tuple[Any, ...] = (diffusers_logging, transformers_logging)
     for library in libraries:
         library.disable_progress_bar()
+        library.set_verbosity_error()
 
 
 def _png(pixels: Any) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from services.inference.engine.engine import Limits, StepEngine
 from services.inference.engine.facts import Memory
@@ -36,9 +37,8 @@ class LoadedModel:
 def host_model(model: Model, config: HostConfig) -> LoadedModel:
     """Loads the weights and starts the engine; ModelNotLoaded says why that failed. Takes seconds."""
     device = config.device or pick_device()
-    use_threads(config.threads)
     family = load_family(model, device)
     limits = Limits(slots=config.slots, waiting=config.waiting, rows=2 * model.manifest.max_batch)
-    engine = StepEngine(family, limits)
+    engine = StepEngine(family, limits, partial(use_threads, config.threads))
     engine.start()
     return LoadedModel(model, engine, device)
