@@ -14,6 +14,7 @@ from deploy.local.idle import until_idle
 from deploy.local.nats import NatsPlaces, ensure_nats
 from deploy.local.ports import HOST, Ports, choose_ports, moved_ports
 from deploy.local.processes import ROOT, Engine, Plan, Process, Secrets, defaults, process_table, shared_environment
+from deploy.local.space import keep_under
 from deploy.local.strays import kill_strays
 from deploy.local.supervisor import Supervisor, SupervisorConfig
 
@@ -93,6 +94,7 @@ class Launcher:
         strays = kill_strays(self._config.home.root)
         if strays:
             self._report("notice", f"stopped {strays} processes that a killed launcher left behind")
+        keep_under(self._config.home.telemetry)
 
     def _plan(self) -> Plan:
         home = self._config.home

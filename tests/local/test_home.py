@@ -11,6 +11,7 @@ from deploy.local.events import Event, reporter
 from deploy.local.home import Home, HomeLock, kept_secret, open_home, read_json, write_json, write_private
 from deploy.local.logfile import LogFile
 from deploy.local.orders import status_of, take_down
+from deploy.local.space import keep_under
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -88,6 +89,16 @@ def test_a_log_is_cut_at_its_cap(home: Home) -> None:
     assert (home.logs / "a.log.1").read_bytes().endswith(b"the last line\n")
     assert log.tail() == "after"
     assert mode(log.path) == mode(home.logs / "a.log.1") == 0o600
+
+
+def test_the_oldest_files_go_first(home: Home) -> None:
+    for age in range(4):
+        path = home.telemetry / f"service-{age}.jsonl"
+        path.write_bytes(b"x" * 100)
+        os.utime(path, (1000 - age, 1000 - age))
+    assert keep_under(home.telemetry, 1000) == 0
+    assert keep_under(home.telemetry, 250) == 2
+    assert sorted(path.name for path in home.telemetry.iterdir()) == ["service-0.jsonl", "service-1.jsonl"]
 
 
 def test_a_reader_that_went_away_does_not_stop_the_launcher(tmp_path: Path) -> None:
