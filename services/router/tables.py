@@ -172,7 +172,6 @@ attempts = sa.Table(
     _time("end_time"),
 )
 sa.Index("attempts_of_job", attempts.c.job_id, attempts.c.ordinal, unique=True)
-sa.Index("attempts_by_time", attempts.c.start_time)
 
 budgets = sa.Table(
     "budgets",

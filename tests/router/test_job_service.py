@@ -297,7 +297,7 @@ async def test_calls_without_a_good_key_or_message_are_refused(lite: RunningApi)
         assert found[:2] == ("UNAUTHENTICATED", "KEY_INVALID")
     operator = await lite.key("OPERATOR")
     assert (await refused(lite.jobs.GetJob(job, metadata=operator)))[:2] == ("PERMISSION_DENIED", "ROLE_NOT_ALLOWED")
-    raw = lite.channel.unary_unary("/imagemesh.router.v1.JobService/CreateJob")
+    raw: Any = lite.channel.unary_unary("/imagemesh.router.v1.JobService/CreateJob")
     assert (await refused(raw(b"\xff\xff\xff", metadata=key)))[:2] == ("INVALID_ARGUMENT", "MALFORMED_REQUEST")
 
 

@@ -68,7 +68,6 @@ def _attempts() -> None:
         sa.Column("end_time", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("attempt_id"),
     )
-    op.create_index("attempts_by_time", "attempts", ["start_time"], unique=False)
     op.create_index("attempts_of_job", "attempts", ["job_id", "ordinal"], unique=True)
 
 
