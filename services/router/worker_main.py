@@ -16,6 +16,7 @@ from mesh.channel import ChannelConfig, check_connected, open_channel
 from mesh.db import Database, DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
 from mesh.ids import new_id
+from mesh.process import Background
 from mesh.server import Server, ServerConfig
 from services.router.attempt_store import AttemptStore
 from services.router.breaker import BreakerConfig, BreakerKey, Breakers
@@ -25,6 +26,7 @@ from services.router.catalog_file import load_catalog
 from services.router.config import WorkerSettings
 from services.router.delivery import Delivery, Hoard
 from services.router.fallback import Choice, Fallback
+from services.router.health_store import HealthStore
 from services.router.holds import Parts, WorkerConfig
 from services.router.inputs import Inputs, UrlFetcher
 from services.router.job_store import JobStore
@@ -65,6 +67,7 @@ class Outside:
     catalog: Catalog
     breakers: Breakers
     teller: Teller
+    observed: HealthStore
     fetcher: UrlFetcher = field(default_factory=UrlFetcher)
 
 
@@ -75,6 +78,9 @@ async def run_worker(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         worker = Worker(_config(settings), worker_parts(outside, _hook(settings), settings.lease_seconds))
         await _listen(outside, worker)
         await outside.bus.start()
+        observing = Background("observe", outside.observed.watch)
+        observing.start()
+        closing.push_async_callback(observing.stop)
         health = _health(settings, outside)
         await health.start()
         closing.push_async_callback(health.stop)
@@ -92,7 +98,7 @@ def _pipeline_parts(outside: Outside, queue: QueueStore, lease_s: float) -> Pipe
     storage = StoragePeer(outside.storage)
     judge = Judge(ModerationPeer(outside.moderation))
     orders = Orders(AttemptStore(outside.database), outside.providers, storage, min(4.0, lease_s / 4))
-    planner = Planner(outside.catalog, check_options=option_faults(capabilities_of(outside.catalog)))
+    planner = Planner(outside.catalog, outside.observed, option_faults(capabilities_of(outside.catalog)))
     return PipelineParts(
         queue=queue,
         planner=lambda: planner,
@@ -132,7 +138,8 @@ async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
     teller.start()
     for close in (database.close, bus.stop, storage.close, moderation.close, inference.close, http.close, teller.stop):
         closing.push_async_callback(close)
-    return Outside(database, bus, storage, moderation, providers, catalog, breakers, teller)
+    observed = HealthStore(database)
+    return Outside(database, bus, storage, moderation, providers, catalog, breakers, teller, observed)
 
 
 async def _listen(outside: Outside, worker: Worker) -> None:
