@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import grpc.aio
 from imagemesh.router.v1 import (
     api_key_service_pb2,
     api_key_service_pb2_grpc,
@@ -37,8 +35,6 @@ from mesh.server import Server, ServerConfig
 from mesh.telemetry import logger
 from services.router.api_key_service import ApiKeyService
 from services.router.bootstrap import ensure_key
-from services.router.breaker import BreakerConfig, Breakers
-from services.router.catalog import Catalog
 from services.router.catalog_service import CatalogService
 from services.router.config import ApiSettings
 from services.router.evaluation_service import EvaluationService
@@ -49,9 +45,6 @@ from services.router.key_store import KeyStore
 from services.router.ledger_store import LedgerStore
 from services.router.limits import Limits
 from services.router.planning import Planner
-from services.router.providers import Connections, open_providers
-from services.router.providers.base import Provider
-from services.router.providers.http import PooledHttpClient
 from services.router.submission import Submission
 from services.router.tables import outbox
 from services.router.template_service import TemplateService
@@ -77,19 +70,12 @@ class Outside:
     checks: Mapping[str, Check] = field(default_factory=dict)
 
 
-def known_providers(catalog: Catalog, inference: grpc.aio.Channel) -> Mapping[str, Provider]:
-    """The catalog's providers, for reading what options they take; the API never calls them."""
-    connections = Connections(PooledHttpClient(), inference)
-    return open_providers(catalog, {}, connections, Breakers(BreakerConfig(), time.monotonic))
-
-
 class Api:
     """The gRPC server of the router. `start` and `stop` may each be called once, in order."""
 
     def __init__(self, settings: ApiSettings, outside: Outside) -> None:
         self._settings = settings
         self._bus = outside.bus
-        self._health = outside.health
         database = outside.database
         self.keys = KeyStore(database)
         self.jobs = JobStore(database, settings.queue_limit)
@@ -157,12 +143,11 @@ class Api:
             self.server.add(descriptor, servicer, register)
 
     async def _tidy(self) -> None:
-        """Once a minute: forgets old request ids, ends aged holds, keeps what the planner knows of speeds fresh."""
+        """Once a minute: forgets old request ids and ends aged holds."""
         while True:
             try:
                 await self.jobs.forget_requests()
                 await self.ledger.expire_holds()
-                await self._health.snapshot()
             except Unavailable as error:
                 log.warning("could not tidy", reason=error.message)
             await asyncio.sleep(TIDY_SECONDS)

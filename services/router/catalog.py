@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter
@@ -117,12 +117,16 @@ class ModelEntry(Entry):
 
 @dataclass(frozen=True)
 class Catalog:
-    """Everything of the file by id, in its order. `keys` names the account keys that are present, without values."""
+    """Everything of the file by id, in its order. `keys` names the account keys that are present, without values.
+
+    conflicts: why own engines cannot serve a route, by model and provider; it may change while the catalog is in use.
+    """
 
     providers: Mapping[str, ProviderEntry]
     models: Mapping[str, ModelEntry]
     keys: frozenset[str] = frozenset()
     sha256: str = ""
+    conflicts: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def model(self, model_id: str) -> ModelEntry:
         """The model.
@@ -163,7 +167,13 @@ class Catalog:
         """Why the route cannot be used now; empty when it can."""
         if model.sunset is not None and today >= model.sunset:
             return f"switched off by its maker on {model.sunset.isoformat()}"
-        return self.provider_obstacle(self.providers[route.provider])
+        obstacle = self.provider_obstacle(self.providers[route.provider])
+        return obstacle or self.conflicts.get((model.id, route.provider), "")
+
+    def unusable_models(self, provider: ProviderEntry) -> str:
+        """Which models the provider's engines cannot serve as the catalog has them, and why; empty when all agree."""
+        told = [f"{model}: {reason}" for (model, of), reason in self.conflicts.items() if of == provider.id]
+        return "; ".join(sorted(told))
 
     def routes(self) -> Iterator[tuple[ModelEntry, Route]]:
         """Every route of every model, in the catalog's order."""

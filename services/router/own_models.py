@@ -5,16 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from imagemesh.inference.v1 import model_pb2
 
+from mesh.errors import FailedPrecondition, MeshError
+from mesh.telemetry import logger
 from services.router.capabilities import Capabilities
 from services.router.catalog import Catalog, ModelEntry, Route
 from services.router.specs import Size
 
 KIND = "imagemesh"
 """The kind of the providers that are our own engines."""
+AGAIN_S = 60.0
+NO_ANSWER_S = 1.0
+
+log = logger(__name__)
 
 Demand = tuple[str, Callable[[Capabilities, model_pb2.Model], bool], Callable[[model_pb2.Model], object]]
 
@@ -67,26 +75,77 @@ DEMANDS: tuple[Demand, ...] = (
 )
 
 
-def conflicts(catalog: Catalog, listed: Iterable[model_pb2.Model]) -> Iterator[str]:
-    """Every disagreement with what the inference service lists, one line each; none means that both agree."""
+Place = tuple[str, str]
+"""A model of the catalog, and the provider of one of its routes."""
+
+Conflicts = Mapping[Place, tuple[str, ...]]
+"""What disagrees, by route; a route that is not there agrees."""
+
+
+def conflicts(catalog: Catalog, listed: Iterable[model_pb2.Model]) -> Conflicts:
+    """Every disagreement with what the inference service lists, as lines; empty means that both agree."""
     models = {own.model_id: own for own in listed}
+    found = {place: tuple(_disagree(model, route, models)) for place, model, route in _own_routes(catalog)}
+    return {place: lines for place, lines in found.items() if lines}
+
+
+def _own_routes(catalog: Catalog) -> Iterator[tuple[Place, ModelEntry, Route]]:
     for model, route in catalog.routes():
-        if catalog.providers[route.provider].kind == KIND:
-            yield from _route_conflicts(model, route, models.get(route.provider_model))
+        provider = catalog.providers[route.provider]
+        if provider.kind == KIND and provider.enabled:
+            yield (model.id, route.provider), model, route
 
 
-def _route_conflicts(model: ModelEntry, route: Route, own: model_pb2.Model | None) -> Iterator[str]:
-    where = f"models.{model.id} on {route.provider}"
+def _disagree(model: ModelEntry, route: Route, models: Mapping[str, model_pb2.Model]) -> Iterator[str]:
+    own = models.get(route.provider_model)
     if own is None:
-        yield f"{where}: the inference service has no model {route.provider_model!r}"
+        yield f"the inference service has no model {route.provider_model!r}"
         return
     if model.versions and own.model_version not in model.versions:
-        yield f"{where}.versions: the engine has {own.model_version}"
+        yield f"versions: the engine has {own.model_version}"
     for field, agrees, says in DEMANDS:
         if not agrees(route.capabilities, own):
-            yield f"{where}.capabilities.{field}: model.yaml says {says(own)}"
+            yield f"capabilities.{field}: model.yaml says {says(own)}"
 
 
 def _draws(own: model_pb2.Model, size: Size) -> bool:
     step = max(own.size.factor, 1)
     return all(own.size.min <= edge <= own.size.max and edge % step == 0 for edge in (size.width, size.height))
+
+
+class OwnModels:
+    """Compares the catalog with what `ask` lists: when told to, and for ever in `watch`.
+
+    `reasons` is live: why a route cannot be used, by model and provider; empty while nobody has answered.
+    """
+
+    def __init__(self, catalog: Catalog, ask: Callable[[], Awaitable[Sequence[model_pb2.Model]]]) -> None:
+        self._catalog = catalog
+        self._ask = ask
+        self._reasons: dict[Place, str] = {}
+        self.reasons: Mapping[Place, str] = MappingProxyType(self._reasons)
+
+    async def compare(self) -> tuple[str, ...] | None:
+        """The conflicts, a line each; None when there was no answer, and then what was known stays."""
+        try:
+            found = conflicts(self._catalog, await self._ask())
+        except MeshError:
+            return None
+        reasons = {place: "; ".join(lines) for place, lines in found.items()}
+        for (model, provider), reason in sorted(reasons.items() - self._reasons.items()):
+            log.error("the catalog and the engines disagree", model=model, provider=provider, reason=reason)
+        self._reasons.clear()
+        self._reasons.update(reasons)
+        return tuple(f"models.{model} on {provider}: {line}" for (model, provider), ls in found.items() for line in ls)
+
+    async def watch(self) -> None:
+        """Compares again and again, sooner while there was no answer yet."""
+        while True:
+            answered = await self.compare() is not None
+            await asyncio.sleep(AGAIN_S if answered else NO_ANSWER_S)
+
+    async def check(self) -> None:
+        """A health check: raises FailedPrecondition while there are conflicts."""
+        if self._reasons:
+            told = "; ".join(f"{model} on {provider}: {reason}" for (model, provider), reason in self._reasons.items())
+            raise FailedPrecondition(f"the catalog and the engines disagree: {told}", reason="NO_CANDIDATE")

@@ -98,7 +98,7 @@ def provider_to_proto(catalog: Catalog, provider: ProviderEntry, health: Health)
         title=provider.title,
         kind=provider.kind,
         state=wire.enum_number(catalog_pb2.ProviderState, _state(catalog, provider)),
-        unavailable_reason=catalog.provider_obstacle(provider),
+        unavailable_reason=catalog.provider_obstacle(provider) or catalog.unusable_models(provider),
         accounts=[account_to_proto(account, catalog.configured(account)) for account in provider.accounts],
         data_terms=data_terms_to_proto(provider.data_terms),
         health=[

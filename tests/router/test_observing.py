@@ -1,4 +1,4 @@
-"""Health of providers as attempts and breakers show it."""
+"""What the workers' breakers say, beside what the attempts tell."""
 
 from __future__ import annotations
 
@@ -9,47 +9,76 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from imagemesh.events.v1 import breaker_pb2
 from imagemesh.router.v1 import catalog_pb2
 
-from mesh.errors import Internal
-from services.router.attempt_store import AttemptEnd
 from services.router.catalog_file import load_catalog
-from services.router.observing import Call, Observations, quantile, summed
+from services.router.health import Health, RouteHealth
+from services.router.observing import FORGET_US, Observations
 from tests.router.api import CATALOG
-from tests.router.stores import Stores, new_attempt
+
+SEEN = RouteHealth(p50_s=1.5, p95_s=3.0, error_rate=0.5, calls=4)
+
+
+class SeenAttempts:
+    async def snapshot(self) -> Health:
+        return {("own", "demo"): SEEN}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def observed(tmp_path: Path, clock: Clock) -> Observations:
+    (tmp_path / "catalog.yaml").write_text(CATALOG)
+    return Observations(SeenAttempts(), load_catalog(tmp_path / "catalog.yaml", {}), clock)
+
+
+def changed(state: catalog_pb2.BreakerState, provider: str = "shop", model: str = "dear-1") -> bytes:
+    message = breaker_pb2.BreakerChanged(
+        provider=provider, model=model, state=state, retry_time=Timestamp(seconds=1030)
+    )
+    return message.SerializeToString()
+
+
+async def test_without_signals_health_is_that_of_the_attempts(observed: Observations) -> None:
+    assert await observed.snapshot() == {("own", "demo"): SEEN}
+
+
+async def test_an_open_breaker_is_shown_by_the_catalogs_name_until_it_closes(
+    observed: Observations, clock: Clock
+) -> None:
+    await observed.heard("breaker.shop", changed(catalog_pb2.BREAKER_STATE_OPEN))
+    shown = (await observed.snapshot())["shop", "dear"]
+    assert (shown.breaker, shown.retry_time, shown.calls) == ("OPEN", 1_030_000_000, 0)
+    clock.now = 1031
+    assert (await observed.snapshot())["shop", "dear"].breaker == "HALF_OPEN"
+    await observed.heard("breaker.shop", changed(catalog_pb2.BREAKER_STATE_CLOSED))
+    assert ("shop", "dear") not in await observed.snapshot()
+
+
+async def test_what_the_attempts_tell_stays_beside_the_breaker(observed: Observations) -> None:
+    await observed.heard("breaker.own", changed(catalog_pb2.BREAKER_STATE_OPEN, "own", "demo"))
+    shown = (await observed.snapshot())["own", "demo"]
+    assert (shown.breaker, shown.calls, shown.p50_s) == ("OPEN", 4, 1.5)
+
+
+async def test_a_breaker_whose_end_nobody_told_is_forgotten(observed: Observations, clock: Clock) -> None:
+    await observed.heard("breaker.shop", changed(catalog_pb2.BREAKER_STATE_OPEN))
+    clock.now = 1030 + FORGET_US / 1e6 + 1
+    assert ("shop", "dear") not in await observed.snapshot()
 
 
 @pytest.mark.parametrize(
-    ("values", "share", "expected"),
-    [([], 0.5, None), ([1], 0.95, 1), ([1, 2, 3, 4], 0.5, 2), ([1, 2, 3], 0.5, 2), (list(range(1, 101)), 0.95, 95)],
+    "payload", [b"\xff\xff", changed(catalog_pb2.BREAKER_STATE_OPEN, "nobody", "nothing")], ids=["garbage", "unknown"]
 )
-def test_quantiles(values: list[float], share: float, expected: float | None) -> None:
-    assert quantile(values, share) == expected
-
-
-def test_a_refusal_is_no_failure_of_the_provider() -> None:
-    health = summed([Call(True, False, 2.0), Call(False, True, 1.0), Call(False, False, 1.0), Call(True, False, 4.0)])
-    assert (health.calls, health.error_rate, health.p50_s, health.p95_s) == (4, 0.25, 2.0, 4.0)
-
-
-async def test_attempts_of_all_workers_and_breakers_make_the_health(stores: Stores, tmp_path: Path) -> None:
-    (tmp_path / "catalog.yaml").write_text(CATALOG)
-    clock = [1000.0]
-    observed = Observations(stores.database, load_catalog(tmp_path / "catalog.yaml", {}), lambda: clock[0])
-    assert await observed.snapshot() == {}
-    job = await stores.take()
-    for end in (AttemptEnd("SUCCEEDED"), AttemptEnd("FAILED", failure=Internal("x", reason="PROVIDER_OVERLOADED"))):
-        attempt = new_attempt(provider="own", model="demo")
-        await stores.attempts.begin(job.lease, attempt)
-        await stores.attempts.finish(job.lease, attempt.attempt_id, end)
-    assert await observed.snapshot() == {}
-    clock[0] += 11
-    health = (await observed.snapshot())["own", "demo"]
-    assert (health.calls, health.error_rate, health.breaker) == (2, 0.5, "CLOSED")
-    assert observed.p50_s("own", "demo") == health.p50_s
-    opened = breaker_pb2.BreakerChanged(
-        provider="shop", model="dear-1", state=catalog_pb2.BREAKER_STATE_OPEN, retry_time=Timestamp(seconds=1030)
-    )
-    await observed.heard("breaker.shop", opened.SerializeToString())
-    shown = (await observed.snapshot())["shop", "dear"]
-    assert (shown.breaker, shown.retry_time) == ("OPEN", 1_030_000_000)
-    clock[0] = 1031
-    assert ("shop", "dear") not in await observed.snapshot()
+async def test_signals_that_say_nothing_are_passed_over(observed: Observations, payload: bytes) -> None:
+    await observed.heard("breaker.x", payload)
+    assert await observed.snapshot() == {("own", "demo"): SEEN}

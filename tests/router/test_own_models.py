@@ -8,8 +8,9 @@ import yaml
 from google.protobuf import json_format
 from imagemesh.inference.v1 import model_pb2
 
+from mesh.errors import FailedPrecondition, Unavailable
 from services.router.catalog_file import DEFAULT_CATALOG, load_catalog
-from services.router.own_models import conflicts
+from services.router.own_models import OwnModels, conflicts
 
 MANIFEST = Path(__file__).resolve().parents[2] / "models" / "demo" / "model.yaml"
 
@@ -30,7 +31,7 @@ def listed(**changes: Any) -> list[model_pb2.Model]:
 
 
 def found(models: list[model_pb2.Model]) -> list[str]:
-    return list(conflicts(load_catalog(DEFAULT_CATALOG, {}), models))
+    return [line for lines in conflicts(load_catalog(DEFAULT_CATALOG, {}), models).values() for line in lines]
 
 
 def test_the_shipped_catalog_agrees_with_the_shipped_model() -> None:
@@ -70,3 +71,40 @@ def test_the_shipped_catalog_agrees_with_the_shipped_model() -> None:
 def test_a_conflict_is_told(changes: dict[str, Any], told: str) -> None:
     (conflict,) = found(listed(**changes))
     assert told in conflict
+
+
+class Engines:
+    """What the inference service would answer."""
+
+    def __init__(self) -> None:
+        self.models: list[model_pb2.Model] | None = None
+
+    async def ask(self) -> list[model_pb2.Model]:
+        if self.models is None:
+            raise Unavailable("inference is down", reason="PEER_UNAVAILABLE")
+        return self.models
+
+
+async def test_what_was_found_stays_until_the_next_answer() -> None:
+    engines = Engines()
+    own = OwnModels(load_catalog(DEFAULT_CATALOG, {}), engines.ask)
+    assert await own.compare() is None
+    await own.check()
+    engines.models = listed(maxCount=4)
+    line = "capabilities.count_per_call: model.yaml says at most 4"
+    assert await own.compare() == (f"models.demo on imagemesh: {line}",)
+    engines.models = None
+    assert await own.compare() is None
+    assert own.reasons == {("demo", "imagemesh"): line}
+    with pytest.raises(FailedPrecondition, match="at most 4"):
+        await own.check()
+    engines.models = listed()
+    assert await own.compare() == ()
+    await own.check()
+
+
+def test_a_provider_that_is_switched_off_is_not_compared(tmp_path: Path) -> None:
+    document = yaml.safe_load(DEFAULT_CATALOG.read_text(encoding="utf-8"))
+    document["providers"][0]["enabled"] = False
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    assert conflicts(load_catalog(tmp_path / "catalog.yaml", {}), []) == {}

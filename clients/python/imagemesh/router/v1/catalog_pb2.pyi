@@ -448,7 +448,7 @@ class Provider(_message.Message):
     state: Global___ProviderState.ValueType
     """Whether it may be used."""
     unavailable_reason: _builtins.str
-    """Why it is UNCONFIGURED or UNSUPPORTED."""
+    """Why it is UNCONFIGURED or UNSUPPORTED; of own engines also which models they cannot serve as the catalog has them."""
     etag: _builtins.str
     """Changes with every change of its state; SetProviderState needs it."""
     @_builtins.property
