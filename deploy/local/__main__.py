@@ -15,6 +15,7 @@ from deploy.local.home import Home, open_home
 from deploy.local.inspection import Machine, diagnosis
 from deploy.local.kept import StartError
 from deploy.local.launcher import AlreadyUpError, Launcher, LauncherConfig, nats_places
+from deploy.local.logfile import LogFile
 from deploy.local.nats import NatsError
 from deploy.local.orders import owner_gone, status_of, take_down
 
@@ -23,7 +24,9 @@ def main() -> None:
     """Exit status: 0 done, 1 failed or not up."""
     arguments = _parser().parse_args()
     home = open_home(Path(arguments.home))
-    with (home.logs / "launcher.log").open("a", encoding="utf-8") as log:
+    log_file = LogFile(home.logs, "launcher")
+    log_file.trim()
+    with os.fdopen(log_file.open(), "a", encoding="utf-8") as log:
         report = reporter([(sys.stdout, arguments.json), (log, True)])
         if arguments.order == "up":
             sys.exit(asyncio.run(_up(arguments, home, report)))

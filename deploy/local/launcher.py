@@ -127,9 +127,8 @@ class Launcher:
         home = self._config.home
         endpoints = endpoints_of(plan.home, plan.ports, plan.engine)
         write_json(home.endpoints, endpoints)
-        details: dict[str, object] = {"endpoints": endpoints}
-        if fresh_key and home.development_key.exists():
-            details["development_key"] = home.development_key.read_text(encoding="utf-8").strip()
+        new_key = fresh_key and home.development_key.exists()  # the key itself stays out of every event and log
+        details: dict[str, object] = {"endpoints": endpoints, "new_development_key": new_key}
         self._config.report(Event("up", "", f"up, router at {endpoints['router']}", details))
 
     def _report(self, kind: Literal["notice", "stopped"], text: str) -> None:

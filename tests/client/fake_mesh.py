@@ -84,6 +84,7 @@ class Refusal:
 JOB_ENDINGS = {
     "blocked": (job_pb2.JOB_STATE_BLOCKED, Refusal("PERMISSION_DENIED", "MODERATION_BLOCKED", "moderation refused it")),
     "failed": (job_pb2.JOB_STATE_FAILED, Refusal("UNAVAILABLE", "ALL_CANDIDATES_FAILED", "every candidate failed")),
+    "late": (job_pb2.JOB_STATE_FAILED, Refusal("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", "the deadline passed")),
     "unknown": (job_pb2.JOB_STATE_FAILED, Refusal("UNKNOWN", "ATTEMPT_OUTCOME_UNKNOWN", "nobody knows")),
 }
 NOT_YET = Refusal("UNIMPLEMENTED", "NOT_IMPLEMENTED", "ListBudgets belongs to a later version of the mesh")

@@ -77,6 +77,7 @@ NO_MODEL = Refusal("NOT_FOUND", "MODEL_NOT_FOUND", "no model 'dmeo'; nearest: de
     [
         ("blocked", None, 3, "moderation refused it [MODERATION_BLOCKED]"),
         ("failed", None, 1, "every candidate failed [ALL_CANDIDATES_FAILED]: `imagemesh providers`"),
+        ("late", None, 1, "the deadline passed [DEADLINE_EXCEEDED]: give it a longer --timeout"),
         ("unknown", None, 1, "[ATTEMPT_OUTCOME_UNKNOWN]"),
         ("corrupt", None, 1, "not the ones the job names"),
         ("", None, 2, "spec.prompt: must have 1 to 32,000 characters [INVALID_FIELD]"),

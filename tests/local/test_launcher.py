@@ -59,15 +59,16 @@ async def test_endpoints_stand_while_the_mesh_is_up(stage: Stage) -> None:
     assert stage.events[-1].kind == "stopped"
 
 
-async def test_the_development_key_is_told_once(stage: Stage) -> None:
+async def test_a_new_development_key_is_told_once_and_never_written_to_a_log(stage: Stage) -> None:
     def told() -> list[object]:
-        return [event.details.get("development_key") for event in stage.events if event.kind == "up"]
+        assert not any("im_secret" in event.line(as_json=True) for event in stage.events)
+        return [event.details["new_development_key"] for event in stage.events if event.kind == "up"]
 
     writer = stage.process("router-api", "write", str(stage.home.development_key), "im_secret")
     async with up(stage, writer):
-        assert told() == ["im_secret"]
+        assert told() == [True]
     async with up(stage, writer):
-        assert told() == [None]
+        assert told() == [False]
 
 
 async def test_one_mesh_per_home(stage: Stage) -> None:

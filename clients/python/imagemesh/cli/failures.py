@@ -47,6 +47,7 @@ ADVICE_BY_CODE = {
     "UNAVAILABLE": "`imagemesh status` shows what runs, `imagemesh up` starts a mesh",
     "DEADLINE_EXCEEDED": "the job goes on; `imagemesh watch` follows it",
 }
+JOB_ADVICE_BY_CODE = {"DEADLINE_EXCEEDED": "give it a longer --timeout"}
 
 
 class Failure(click.ClickException):
@@ -76,7 +77,8 @@ def one_line(error: ImagemeshError) -> str:
     text = "; ".join(parts)
     if error.reason:
         text += f" [{error.reason}]"
-    advice = ADVICE_BY_REASON.get(error.reason) or ADVICE_BY_CODE.get(error.code, "")
+    by_code = JOB_ADVICE_BY_CODE if isinstance(error, JobError) else ADVICE_BY_CODE
+    advice = ADVICE_BY_REASON.get(error.reason) or by_code.get(error.code, "")
     if error.retry_after:
         advice = f"try again in {error.retry_after:.0f} s"
     return f"{text}: {advice}" if advice else text

@@ -111,7 +111,8 @@ def _tell_up(details: Event) -> None:
     endpoints = details["endpoints"]
     shown = ("router", "storage_http", "engine", "telemetry_dir", "logs_dir", "development_key_file")
     show(facts(*((name.replace("_", " "), str(endpoints[name])) for name in shown)))
-    if key := details.get("development_key"):
+    if details["new_development_key"]:
+        key = Path(endpoints["development_key_file"]).read_text(encoding="utf-8").strip()
         show(facts(("development key", f"{key}  (shown this once, kept in the file above)")))
     show('[bold]up[/]: try `imagemesh generate "a red circle"`; Ctrl-C stops')
 
