@@ -1,8 +1,9 @@
-"""Starts Triton from the `nvidia-pytriton` wheel: `python -m deploy.local.triton`.
+"""Starts Triton: `python -m deploy.local.triton`.
 
-Prepares the Python backend and a model repository in a work folder, then becomes `tritonserver`, so that signals and
-the exit status are its own. Every option may be given as an environment variable instead. Where Triton cannot run, one
-line says why and the exit status is 3.
+It is the vendor's installation where there is one (their image has it under /opt/tritonserver), else the server inside
+the `nvidia-pytriton` wheel. Prepares a model repository (and for the wheel the Python backend) in a work folder, then
+becomes `tritonserver`, so that signals and the exit status are its own. Every option may be given as an environment
+variable instead. Where Triton cannot run, one line says why and the exit status is 3.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import secrets
 import shutil
 import sys
 import sysconfig
@@ -26,6 +28,8 @@ from services.inference.triton_repository import RepositoryConfig, write_reposit
 ROOT = Path(__file__).resolve().parents[2]
 CANNOT_RUN = 3
 HOST = "127.0.0.1"
+CLOSED_APIS = "inference,model-repository,shared-memory,logging,trace"  # over HTTP; gRPC serves them
+QUIET = {"TOKENIZERS_PARALLELISM": "false", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 SHARED_MEMORY = Path("/dev/shm")
 SYSTEM_LIBRARY_FOLDERS = ("/usr/local/lib", "/usr/lib", "/usr/lib64", "/lib")
 
@@ -43,6 +47,15 @@ class Wheel:
     stub: Path
     libraries: Path
     libpython: Path
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A Triton that can be started: its binary, the folder of its backends, and the environment it needs."""
+
+    server: Path
+    backends: Path
+    environment: Mapping[str, str]
 
 
 def find_libpython(folders: Sequence[Path] = ()) -> Path | None:
@@ -102,25 +115,35 @@ def prepare_backends(wheel: Wheel, target: Path) -> None:
     shutil.copy2(wheel.stub, target / "python" / wheel.stub.name)
 
 
+def find_vendor(home: Path) -> Installation | None:
+    """The vendor's installation below `home`, which brings its own Python backend and stub."""
+    server = home / "bin" / "tritonserver"
+    return Installation(server, home / "backends", QUIET) if server.is_file() else None
+
+
+def unpack_wheel(wheel: Wheel, work: Path) -> Installation:
+    """The wheel's Triton, with its backends copied into the work folder."""
+    prepare_backends(wheel, work / "backends")
+    return Installation(wheel.server, work / "backends", server_environment(wheel, os.environ))
+
+
 def server_environment(wheel: Wheel, base: Mapping[str, str]) -> dict[str, str]:
-    """`base` with the library path, and with the interpreter's folder first, where the stub looks for `python3`."""
+    """What the wheel needs: its libraries, and the interpreter's folder first, where the stub looks for `python3`."""
     scripts = Path(sys.executable).parent
     return {
-        **base,
+        **QUIET,
         "LD_LIBRARY_PATH": os.pathsep.join((str(wheel.libpython.parent), str(wheel.libraries))),
         "PATH": os.pathsep.join((str(scripts), base.get("PATH", ""))),
-        "TOKENIZERS_PARALLELISM": "false",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     }
 
 
-def server_command(wheel: Wheel, options: argparse.Namespace, models: Sequence[str]) -> list[str]:
-    """The command line of `tritonserver`, bound to loopback, with each of `models` loaded at start."""
+def server_command(installation: Installation, options: argparse.Namespace, models: Sequence[str]) -> list[str]:
+    """The command line of `tritonserver` with each of `models` loaded at start. gRPC is always on loopback."""
     work = Path(options.work_dir)
     return [
-        str(wheel.server),
+        str(installation.server),
         f"--model-repository={work / 'repository'}",
-        f"--backend-directory={work / 'backends'}",
+        f"--backend-directory={installation.backends}",
         f"--backend-config=python,shm-region-prefix-name={shared_memory_prefix(work)}",
         "--model-control-mode=explicit",
         *(f"--load-model={name}" for name in models),
@@ -131,9 +154,10 @@ def server_command(wheel: Wheel, options: argparse.Namespace, models: Sequence[s
         f"--grpc-port={options.grpc_port}",
         "--grpc-keepalive-permit-without-calls=true",
         "--grpc-http2-max-ping-strikes=0",
-        f"--http-address={HOST}",
+        f"--http-address={options.http_host}",
+        f"--http-restricted-api={CLOSED_APIS}:x-imagemesh={secrets.token_hex(16)}",
         f"--http-port={options.http_port}",
-        f"--metrics-address={HOST}",
+        f"--metrics-address={options.http_host}",
         f"--metrics-port={options.metrics_port}",
         "--allow-gpu-metrics=true",
         "--log-info=false",
@@ -151,6 +175,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
     option("--models", "MODELS", str(ROOT / "models"), "folder with one folder per model")
     option("--work-dir", "TRITON_WORK", "", "folder for the backend and the model repository")
     option("--grpc-port", "TRITON_GRPC_PORT", "7404", "gRPC port on loopback", int)
+    option("--http-host", "TRITON_HTTP_HOST", HOST, "address of health over HTTP and of metrics; gRPC is on loopback")
+    option("--triton-home", "TRITON_HOME", "/opt/tritonserver", "the vendor's installation, used where it exists")
     option("--http-port", "TRITON_HTTP_PORT", "7405", "HTTP port on loopback", int)
     option("--metrics-port", "TRITON_METRICS_PORT", "7406", "metrics port on loopback", int)
     option("--telemetry-dir", "TELEMETRY_DIR", "", "folder for span files")
@@ -160,21 +186,11 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
     option("--threads", "ENGINE_THREADS", "1", "CPU threads of one operation", int)
     option("--exit-timeout", "TRITON_EXIT_TIMEOUT", "5", "seconds that running requests get at the end", int)
     parser.add_argument("--check", action="store_true", help="only tell whether Triton can run here")
-    parser.add_argument("--prepare-only", action="store_true", help="write the model repository alone and stop")
     return parser.parse_args(arguments)
 
 
-def prepare(wheel: Wheel, options: argparse.Namespace) -> list[str]:
-    """Writes the work folder; returns the models that have weights."""
-    work = Path(options.work_dir)
-    work.mkdir(parents=True, exist_ok=True)
-    remove_shared_memory(work)
-    prepare_backends(wheel, work / "backends")
-    return prepare_repository(options)
-
-
 def prepare_repository(options: argparse.Namespace) -> list[str]:
-    """Writes the model repository, all that another Triton (the vendor's image) needs; returns as `prepare` does."""
+    """Writes the model repository; returns the models that have weights."""
     config = RepositoryConfig(
         root=ROOT,
         telemetry=options.telemetry_dir,
@@ -189,24 +205,32 @@ def prepare_repository(options: argparse.Namespace) -> list[str]:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Becomes `tritonserver`, or returns an exit status: 0 after --check and --prepare-only, 2 for bad options."""
+    """Becomes `tritonserver`, or returns an exit status: 0 after --check, 2 for bad options, 3 where none can run."""
     options = parse(arguments, os.environ)
+    if not (options.check or options.work_dir):
+        return _say("--work-dir (IMAGEMESH_TRITON_WORK) is needed", 2)
     try:
-        if not (options.check or options.work_dir):
-            return _say("--work-dir (IMAGEMESH_TRITON_WORK) is needed", 2)
-        if options.prepare_only:
-            prepare_repository(options)
-            return 0
-        wheel = find_wheel()
+        installation = find_vendor(Path(options.triton_home)) or find_wheel()
         if options.check:
             return 0
-        models = prepare(wheel, options)
+        models = prepare_repository(options)
     except CannotRunError as error:
         return _say(str(error), CANNOT_RUN)
     except ManifestError as error:
         return _say(str(error), 2)
-    os.execve(wheel.server, server_command(wheel, options, models), server_environment(wheel, os.environ))
-    raise AssertionError("execve returned")
+    work = Path(options.work_dir)
+    remove_shared_memory(work)
+    if isinstance(installation, Wheel):
+        installation = unpack_wheel(installation, work)
+    return _become(installation, server_command(installation, options, models))
+
+
+def _become(installation: Installation, command: list[str]) -> int:
+    """Returns only when the system cannot start the server."""
+    try:
+        os.execve(installation.server, command, {**os.environ, **installation.environment})
+    except OSError as error:
+        return _say(f"{installation.server}: {error.strerror}", CANNOT_RUN)
 
 
 def _say(text: str, status: int) -> int:

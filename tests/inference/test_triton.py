@@ -79,13 +79,24 @@ def test_the_work_folder_holds_every_model_and_loads_those_with_weights(models_f
     if launcher.main(["--check"]) != 0:
         pytest.skip("Triton cannot run here")
     options = launcher.parse(["--models", str(models_folder), "--work-dir", str(tmp_path), "--grpc-port", "1"], {})
-    wheel = launcher.find_wheel()
-    assert launcher.prepare(wheel, options) == ["tiny"]
+    assert launcher.prepare_repository(options) == ["tiny"]
+    installation = launcher.unpack_wheel(launcher.find_wheel(), tmp_path)
     assert (tmp_path / "backends" / "python" / "triton_python_backend_stub").is_file()
     assert sorted(p.name for p in (tmp_path / "repository").iterdir()) == ["absent", "tiny"]
-    command = launcher.server_command(wheel, options, ["tiny"])
+    command = launcher.server_command(installation, options, ["tiny"])
     assert "--load-model=tiny" in command
     assert all("=127.0.0.1" in part for part in command if "-address" in part)
+
+
+def test_the_vendors_installation_is_used_where_it_exists(tmp_path: Path) -> None:
+    assert launcher.find_vendor(tmp_path) is None
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "tritonserver").touch()
+    found = launcher.find_vendor(tmp_path)
+    assert found is not None
+    assert found.backends == tmp_path / "backends"
+    assert "LD_LIBRARY_PATH" not in found.environment
+    assert launcher.main(["--check", "--triton-home", str(tmp_path)]) == 0
 
 
 def test_options_come_from_the_environment() -> None:
