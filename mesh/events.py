@@ -123,6 +123,7 @@ class Bus:
         self._subscriptions: set[Subscription] = set()
         self._connecting = Background("nats-connect", self._connect)
         self._has_stream = False
+        self._dialled = False
 
     @property
     def connected(self) -> bool:
@@ -134,14 +135,14 @@ class Bus:
         self._connecting.start()
 
     async def stop(self) -> None:
-        """Sends what is buffered and disconnects; may be called twice."""
+        """Sends what is buffered and disconnects; may be called twice, and before `start`."""
         await self._connecting.stop()
         if self._client.is_connected:
             try:
                 await asyncio.wait_for(self._client.drain(), timeout=5)
             except (TimeoutError, NatsError):
                 log.warning("nats did not drain in time")
-        if not self._client.is_closed:
+        if self._dialled and not self._client.is_closed:
             await self._client.close()
 
     async def ping(self) -> None:
@@ -197,6 +198,7 @@ class Bus:
         self._has_stream = True
 
     async def _connect(self) -> None:
+        self._dialled = True
         await self._client.connect(
             servers=self._config.urls.split(","),
             name=self._config.name,

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 
 import grpc
 import grpc.aio
-from imagemesh.inference.v1 import generation_pb2, inference_service_pb2, inference_service_pb2_grpc
+from imagemesh.inference.v1 import generation_pb2, inference_service_pb2, inference_service_pb2_grpc, model_pb2
 from imagemesh.type.v1 import image_pb2
 
 from tests.router.fakes.pictures import picture
@@ -33,11 +33,12 @@ class FakeInference(inference_service_pb2_grpc.InferenceServiceServicer):
         self._picture = picture("tiny")
         self._server: grpc.aio.Server | None = None
         self.target = ""
+        self.models: list[model_pb2.Model] = []
 
-    async def start(self) -> None:
+    async def start(self, port: int = 0) -> None:
         self._server = grpc.aio.server()
         inference_service_pb2_grpc.add_InferenceServiceServicer_to_server(self, self._server)
-        port = self._server.add_insecure_port("127.0.0.1:0")
+        port = self._server.add_insecure_port(f"127.0.0.1:{port}")
         await self._server.start()
         self.target = f"127.0.0.1:{port}"
 
@@ -52,6 +53,11 @@ class FakeInference(inference_service_pb2_grpc.InferenceServiceServicer):
     async def until_canceled(self) -> None:
         async with self.changed:
             await self.changed.wait_for(lambda: self.canceled > 0)
+
+    async def ListModels(
+        self, request: inference_service_pb2.ListModelsRequest, context: object
+    ) -> inference_service_pb2.ListModelsResponse:
+        return inference_service_pb2.ListModelsResponse(models=self.models)
 
     async def Generate(
         self, request: Request, context: grpc.aio.ServicerContext[Request, Response]
