@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from google.protobuf.message import DecodeError
@@ -19,7 +19,7 @@ FORGET_US = 15 * 60 * 1_000_000
 """How long an opened breaker that nobody spoke of again is still shown as half open."""
 
 Place = tuple[str, str]
-"""A provider, and a model: the provider's own name for it in signals, the catalog's in health."""
+"""A provider and a model of the catalog, by their ids; breakers go by them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Observations:
 
     def __init__(self, attempts: ProviderHealth, catalog: Catalog, now_s: Callable[[], float] = time.time) -> None:
         self._attempts = attempts
-        self._models = _catalog_models(catalog)
+        self._known = frozenset((route.provider, model.id) for model, route in catalog.routes())
         self._now_s = now_s
         self._opened: dict[Place, Opened] = {}
 
@@ -60,19 +60,8 @@ class Observations:
             message = breaker_pb2.BreakerChanged.FromString(payload)
         except DecodeError:
             return
-        for model in self._models.get((message.provider, message.model), ()):
-            route = (message.provider, model)
-            if message.state == catalog_pb2.BREAKER_STATE_OPEN:
-                self._opened[route] = Opened(wire.time_from_proto(message.retry_time))
-            else:
-                self._opened.pop(route, None)
-
-
-def _catalog_models(catalog: Catalog) -> Mapping[Place, tuple[str, ...]]:
-    """Catalog models by provider and the provider's own name of the model, which is what breakers go by."""
-    found: dict[Place, tuple[str, ...]] = {}
-    for model, route in catalog.routes():
-        for name in {route.provider_model, *route.pins.values()}:
-            key = (route.provider, name)
-            found[key] = (*found.get(key, ()), model.id)
-    return found
+        place = (message.provider, message.model)
+        if message.state == catalog_pb2.BREAKER_STATE_OPEN and place in self._known:
+            self._opened[place] = Opened(wire.time_from_proto(message.retry_time))
+        else:
+            self._opened.pop(place, None)

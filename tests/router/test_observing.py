@@ -41,7 +41,7 @@ def observed(tmp_path: Path, clock: Clock) -> Observations:
     return Observations(SeenAttempts(), load_catalog(tmp_path / "catalog.yaml", {}), clock)
 
 
-def changed(state: catalog_pb2.BreakerState, provider: str = "shop", model: str = "dear-1") -> bytes:
+def changed(state: catalog_pb2.BreakerState, provider: str = "shop", model: str = "dear") -> bytes:
     message = breaker_pb2.BreakerChanged(
         provider=provider, model=model, state=state, retry_time=Timestamp(seconds=1030)
     )
@@ -52,9 +52,7 @@ async def test_without_signals_health_is_that_of_the_attempts(observed: Observat
     assert await observed.snapshot() == {("own", "demo"): SEEN}
 
 
-async def test_an_open_breaker_is_shown_by_the_catalogs_name_until_it_closes(
-    observed: Observations, clock: Clock
-) -> None:
+async def test_an_open_breaker_is_shown_until_it_closes(observed: Observations, clock: Clock) -> None:
     await observed.heard("breaker.shop", changed(catalog_pb2.BREAKER_STATE_OPEN))
     shown = (await observed.snapshot())["shop", "dear"]
     assert (shown.breaker, shown.retry_time, shown.calls) == ("OPEN", 1_030_000_000, 0)
