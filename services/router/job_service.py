@@ -13,6 +13,7 @@ from mesh import paging, telemetry
 from mesh.auth import principal
 from mesh.events import Bus
 from mesh.outbox import Relay
+from mesh.telemetry import TraceContext
 from mesh.validation import check, refuse_set
 from services.router import wire_job, wire_record
 from services.router.batch_service import BatchRpcs
@@ -133,6 +134,7 @@ class JobService(BatchRpcs):
     async def _tell(self, submitted: Submitted) -> None:
         """Wakes a worker for a new job; gives the pictures of a repeated one their addresses."""
         if submitted.repeated:
+            _link("job.repeated", submitted.traceparent)
             await add_urls(self._urls, principal().tenant, [submitted.job])
         elif submitted.job.job_id:
             await self._tellers.waiting(submitted.lane)
@@ -141,6 +143,7 @@ class JobService(BatchRpcs):
         """Listens first and reads the row then; a state that is not newer than `version` is not repeated."""
         with self._watching.watch(job_id, version) as watcher:
             watcher.offer(found := await self._store.get(principal().tenant, job_id))
+            _link("job.watched", found[0].traceparent)
             if found[0].ended and found[0].version <= version:
                 return
             async for update in self._follow(watcher):
@@ -169,3 +172,10 @@ class JobService(BatchRpcs):
         jobs = [wire_record.full_job(record, attempts.get(record.job_id, ())) for record in records]
         await add_urls(self._urls, records[0].tenant, jobs)
         return jobs
+
+
+def _link(name: str, traceparent: str) -> None:
+    """Marks in the caller's trace that it follows a job whose own trace began elsewhere."""
+    if traceparent:
+        with telemetry.span(name, links=(TraceContext(traceparent),)):
+            pass

@@ -37,11 +37,15 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Submitted:
-    """The job as its caller sees it. repeated: the request id came before, and this is that job now."""
+    """The job as its caller sees it. repeated: the request id came before, and this is that job now.
+
+    traceparent: the call that created it, when that was an earlier one.
+    """
 
     job: job_pb2.Job
     lane: str
     repeated: bool = False
+    traceparent: str = ""
 
 
 class Submission:
@@ -134,7 +138,7 @@ class Submission:
 
     async def _again(self, tenant: str, job_id: str) -> Submitted:
         record, attempts = await self._jobs.get(tenant, job_id)
-        return Submitted(wire_record.full_job(record, attempts), record.lane, repeated=True)
+        return Submitted(wire_record.full_job(record, attempts), record.lane, True, record.traceparent)
 
 
 def new_origin(trace: TraceContext, parent: JobRecord | None = None) -> Origin:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 from imagemesh.router.v1 import job_pb2
+from sqlalchemy.exc import SQLAlchemyError
 
 from mesh.errors import MeshError, ResourceExhausted, Unavailable
 from mesh.events import Bus, Subscription
@@ -24,6 +25,8 @@ from services.router.job_store import Found, JobStore
 VERSION_SIGNAL = "job."
 PROGRESS_SIGNAL = "job-progress."
 MOST_AT_ONCE = 500
+DATABASE_FAULTS = (Unavailable, SQLAlchemyError)
+"""None of them may end the loops: the next poll tries again."""
 
 log = logger(__name__)
 Update = Found | job_pb2.JobProgress
@@ -184,8 +187,8 @@ class Watching:
     async def _deliver(self, ids: Sequence[str]) -> None:
         try:
             rows = await self._store.many(ids)
-        except Unavailable as error:
-            log.warning("watched jobs cannot be read; the poll tries again", reason=error.message)
+        except DATABASE_FAULTS as error:
+            log.warning("watched jobs cannot be read; the poll tries again", reason=str(error))
             return
         for found in rows:
             for watcher in self._watchers.get(found[0].job_id, ()):
@@ -201,8 +204,8 @@ class Watching:
         """Marks the jobs that moved on, and tells the progress that heartbeats stored."""
         try:
             versions = await self._store.versions(ids)
-        except Unavailable as error:
-            log.warning("watched jobs cannot be polled", reason=error.message)
+        except DATABASE_FAULTS as error:
+            log.warning("watched jobs cannot be polled", reason=str(error))
             return
         for job_id, (version, step, steps) in versions.items():
             for watcher in self._watchers.get(job_id, ()):

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from imagemesh.router.v1 import job_pb2
 from imagemesh.router.v1 import job_service_pb2 as pb
 
+from mesh.errors import Unavailable
 from mesh.events import Bus, BusConfig
 from services.router.leases import Beat, Ending, Lease, Parking
 from tests.conftest import NatsServer
@@ -170,6 +172,27 @@ async def test_a_draining_process_sends_its_watchers_away(tmp_path: Path) -> Non
         await next_job(call)
         await api.api.watching.stop()
         assert (await refused(call))[:2] == ("UNAVAILABLE", "DRAINING")
+
+
+async def test_a_fault_of_the_database_ends_no_stream(polled: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = await polled.key()
+    call = polled.jobs.GenerateImage(pb.GenerateImageRequest.FromString(create().SerializeToString()), metadata=key)
+    await next_job(call)
+    lease = await claim(polled)
+    faults = [Unavailable("down"), sa.exc.OperationalError("select", {}, Exception("gone")), Unavailable("down")]
+    for method in ("versions", "many"):
+        monkeypatch.setattr(polled.api.jobs, method, failing_first(getattr(polled.api.jobs, method), list(faults)))
+    await polled.stores.queue.finish(lease, DONE)
+    assert (await updates(call))[-1].version == 3
+
+
+def failing_first(method: Any, faults: list[Exception]) -> Any:
+    async def call(ids: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return await method(ids)
+
+    return call
 
 
 async def _connected(*buses: Bus) -> None:
