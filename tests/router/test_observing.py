@@ -41,7 +41,7 @@ def observed(tmp_path: Path, clock: Clock) -> Observations:
     return Observations(SeenAttempts(), load_catalog(tmp_path / "catalog.yaml", {}), clock)
 
 
-def changed(state: catalog_pb2.BreakerState, provider: str = "shop", model: str = "dear") -> bytes:
+def changed(state: catalog_pb2.BreakerState.ValueType, provider: str = "shop", model: str = "dear") -> bytes:
     message = breaker_pb2.BreakerChanged(
         provider=provider, model=model, state=state, retry_time=Timestamp(seconds=1030)
     )
