@@ -34,9 +34,7 @@ class Renditions:
         refuse(violations(spec))
         order = order_for(asset, spec)
         found = await self._store.find(asset.content.object_key, order.key)
-        if found is not None:
-            return found
-        return await asyncio.shield(self._made_once(asset, order))
+        return found or await asyncio.shield(self._made_once(asset, order))
 
     async def close(self) -> None:
         """Lets running work end; nothing may be asked for afterwards."""
@@ -61,6 +59,10 @@ class Renditions:
 
     async def _make(self, asset: Asset, order: Order) -> Content:
         content = asset.content
+        # Whoever looked just before the last making ended comes here after it.
+        found = await self._store.find(content.object_key, order.key)
+        if found is not None:
+            return found
         data = await self._objects.read(content.object_key, 0, content.size_bytes)
         with span("storage.transcode", attributes={"format": order.format, "width": order.width}):
             made = await asyncio.get_running_loop().run_in_executor(self._threads, transcode, data, order)
