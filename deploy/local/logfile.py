@@ -16,10 +16,13 @@ class LogFile:
     def __init__(self, folder: Path, name: str, cap: int = CAP_BYTES) -> None:
         self.path = folder / f"{name}.log"
         self._cap = cap
+        self._begin = 0
 
     def open(self) -> int:
         """A descriptor in append mode, so that cutting the file under the writer is safe. The caller closes it."""
-        return os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._begin = os.fstat(descriptor).st_size
+        return descriptor
 
     def trim(self) -> bool:
         """Moves the content aside when it passed the cap. Lines written in that moment may be lost."""
@@ -32,13 +35,14 @@ class LogFile:
         shutil.copyfile(self.path, older)
         older.chmod(0o600)
         os.truncate(self.path, 0)
+        self._begin = 0
         return True
 
     def tail(self, lines: int = 12) -> str:
-        """The last lines, for an error message."""
+        """The last lines since the last `open`, for an error message."""
         try:
             with self.path.open("rb") as file:
-                file.seek(max(0, self.path.stat().st_size - TAIL_BYTES))
+                file.seek(max(self._begin, self.path.stat().st_size - TAIL_BYTES))
                 text = file.read().decode("utf-8", errors="replace")
         except FileNotFoundError:
             return ""

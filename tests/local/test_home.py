@@ -88,6 +88,8 @@ def test_a_log_is_cut_at_its_cap(home: Home) -> None:
     assert log.path.read_bytes() == b"after\n"
     assert (home.logs / "a.log.1").read_bytes().endswith(b"the last line\n")
     assert log.tail() == "after"
+    os.close(log.open())
+    assert log.tail() == "", "what an earlier run wrote explains nothing"
     assert mode(log.path) == mode(home.logs / "a.log.1") == 0o600
 
 

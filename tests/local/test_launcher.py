@@ -19,7 +19,7 @@ from deploy.local.kept import StartError
 from deploy.local.launcher import AlreadyUpError, Launcher, LauncherConfig
 from deploy.local.orders import status_of
 from deploy.local.ports import Ports, choose_ports
-from deploy.local.processes import Engine, Plan, Process, Secrets, process_table, shared_environment
+from deploy.local.processes import Engine, Plan, Process, Secrets, overridden, process_table, shared_environment
 from tests.local.conftest import Stage
 
 
@@ -205,3 +205,12 @@ def test_a_private_file_replaces_an_open_one(home: Home) -> None:
     home.development_key.chmod(0o644)
     write_private(home.development_key, "new")
     assert home.development_key.stat().st_mode & 0o777 == 0o600
+
+
+def test_variables_of_single_processes_can_be_replaced(stage: Stage) -> None:
+    one, other = stage.process("one"), stage.process("other")
+    changed, same = overridden((one, other), {"one": {"IMAGEMESH_DATABASE_URL": "postgresql+asyncpg://db/one"}})
+    assert changed.environment == {**one.environment, "IMAGEMESH_DATABASE_URL": "postgresql+asyncpg://db/one"}
+    assert same == other
+    with pytest.raises(ValueError, match="there is no process third"):
+        overridden((one, other), {"third": {}})

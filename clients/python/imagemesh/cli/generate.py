@@ -192,6 +192,7 @@ def _mesh(session: Session, quiet: bool) -> Iterator[None]:
         yield
         return
     launch = Launch(session.home, "linger")
+    is_up = False
     try:
         with JobBar(quiet) as bar:
             bar.say("starting a mesh for this job")
@@ -199,9 +200,10 @@ def _mesh(session: Session, quiet: bool) -> Iterator[None]:
                 bar.say(f"starting a mesh for this job: {event['process'] or event['text']}")
                 if event["kind"] == "notice" and not quiet:
                     note(event["text"])
+        is_up = True
         launch.drain()
         yield
     finally:
-        if not quiet:
+        if is_up and not quiet:
             note("stopping the mesh that was started for this job")
         launch.stop()
