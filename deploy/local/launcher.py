@@ -13,7 +13,17 @@ from deploy.local.home import Home, HomeLock, kept_secret, new_secret, write_jso
 from deploy.local.idle import until_idle
 from deploy.local.nats import NatsPlaces, ensure_nats
 from deploy.local.ports import HOST, Ports, choose_ports, moved_ports
-from deploy.local.processes import ROOT, Engine, Plan, Process, Secrets, defaults, process_table, shared_environment
+from deploy.local.processes import (
+    ROOT,
+    Engine,
+    Plan,
+    Process,
+    Secrets,
+    defaults,
+    overridden,
+    process_table,
+    shared_environment,
+)
 from deploy.local.space import keep_under
 from deploy.local.strays import kill_strays
 from deploy.local.supervisor import Supervisor, SupervisorConfig
@@ -32,7 +42,8 @@ class AlreadyUpError(Exception):
 @dataclass(frozen=True)
 class LauncherConfig:
     """environment: handed on to the children. engine: "", triton or inprocess. ports: the wanted ones. table: what
-    runs."""
+    runs. overrides: by the name of a process, variables that it gets instead of the table's, such as the address of a
+    PostgreSQL database."""
 
     home: Home
     environment: Mapping[str, str]
@@ -41,6 +52,7 @@ class LauncherConfig:
     nats_server: str = ""
     ports: Ports = field(default_factory=Ports)
     table: Callable[[Plan], tuple[Process, ...]] = process_table
+    overrides: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Launcher:
@@ -81,7 +93,8 @@ class Launcher:
         if self.stopping.is_set():
             return
         fresh_key = not self._config.home.development_key.exists()
-        self._supervisor = Supervisor(self._config.table(plan), self._supervision(plan))
+        table = overridden(self._config.table(plan), self._config.overrides)
+        self._supervisor = Supervisor(table, self._supervision(plan))
         try:
             await self._until_stopping(self._supervisor.start())
             if not self.stopping.is_set():

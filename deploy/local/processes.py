@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -67,6 +67,16 @@ def process_table(plan: Plan) -> tuple[Process, ...]:
         _router(plan, "api", plan.ports.router),
         _inference(plan),
         _router(plan, "worker", plan.ports.worker),
+    )
+
+
+def overridden(table: tuple[Process, ...], overrides: Mapping[str, Mapping[str, str]]) -> tuple[Process, ...]:
+    """The table with the named processes' variables replaced. Raises ValueError for a name that is not in it."""
+    unknown = overrides.keys() - {process.name for process in table}
+    if unknown:
+        raise ValueError(f"there is no process {', '.join(sorted(unknown))}")
+    return tuple(
+        replace(process, environment={**process.environment, **overrides.get(process.name, {})}) for process in table
     )
 
 
