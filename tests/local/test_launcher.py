@@ -18,9 +18,9 @@ from deploy.local.home import Home, HomeLock, write_private
 from deploy.local.kept import StartError
 from deploy.local.launcher import AlreadyUpError, Launcher, LauncherConfig
 from deploy.local.orders import status_of
-from deploy.local.ports import Ports, choose_ports
+from deploy.local.ports import Ports
 from deploy.local.processes import Engine, Plan, Process, Secrets, overridden, process_table, shared_environment
-from tests.local.conftest import Stage
+from tests.local.conftest import Stage, other_ports
 
 
 def config(stage: Stage, *table: Process) -> LauncherConfig:
@@ -185,7 +185,7 @@ def test_an_engine_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_taken_ports_are_told(stage: Stage) -> None:
-    wanted = choose_ports()
+    wanted = other_ports()
     server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", wanted.router)
     launcher = Launcher(
         LauncherConfig(stage.home, os.environ, stage.events.append, "inprocess", "", wanted, lambda _: ())

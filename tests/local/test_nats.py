@@ -12,9 +12,9 @@ from deploy.local.checks import NatsReady
 from deploy.local.home import Home
 from deploy.local.launcher import nats_places
 from deploy.local.nats import NatsError, NatsPlaces, ensure_nats, find_nats, new_enough, version
-from deploy.local.ports import choose_ports
 from deploy.local.processes import Process
 from deploy.local.supervisor import Supervisor, SupervisorConfig
+from tests.local.conftest import other_ports
 
 
 def fake(folder: Path, said: str) -> Path:
@@ -59,7 +59,7 @@ def test_an_explicit_binary_is_taken_or_refused(tmp_path: Path) -> None:
 
 async def test_nats_server_runs_with_jetstream(home: Home) -> None:
     binary = await asyncio.to_thread(ensure_nats, nats_places(home, ""))
-    port = choose_ports().nats
+    port = other_ports().nats
     store = str(home.data / "nats")
     check = NatsReady(port)
     assert not await check.ready()

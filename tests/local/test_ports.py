@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import socket
 
-from deploy.local.ports import HOST, Ports, choose_ports, is_free, moved_ports
-
-
-def free_ports() -> Ports:
-    """A whole set of ports that were free a moment ago."""
-    held = [socket.create_server((HOST, 0)) for _ in vars(Ports())]
-    numbers = [one.getsockname()[1] for one in held]
-    for one in held:
-        one.close()
-    return Ports(*numbers)
+from deploy.local.ports import HOST, choose_ports, is_free, moved_ports
+from tests.local.conftest import other_ports
 
 
 def test_free_ports_are_kept() -> None:
-    wanted = free_ports()
+    wanted = other_ports()
     assert choose_ports(wanted) == wanted
     assert moved_ports(wanted, wanted) == {}
 
 
 def test_a_taken_port_is_replaced_and_named() -> None:
-    wanted = free_ports()
+    wanted = other_ports()
     with socket.create_server((HOST, wanted.storage)):
         assert not is_free(wanted.storage)
         chosen = choose_ports(wanted)
@@ -34,6 +26,6 @@ def test_a_taken_port_is_replaced_and_named() -> None:
 
 
 def test_a_port_taken_on_every_address_counts_as_taken() -> None:
-    wanted = free_ports()
+    wanted = other_ports()
     with socket.create_server(("0.0.0.0", wanted.router)):
         assert choose_ports(wanted).router != wanted.router
