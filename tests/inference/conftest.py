@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.triton import remove_shared_memory
 from services.inference.catalog import Models
 from services.inference.engine.errors import EngineError
 from services.inference.engine.manifest import read_models
@@ -99,6 +100,7 @@ def triton_process(models_folder: Path, tmp_path_factory: pytest.TempPathFactory
         process.wait(timeout=15)
     process.kill()
     process.wait()
+    remove_shared_memory(work)
 
 
 async def build(name: str, models: Models, request: pytest.FixtureRequest) -> Engine:
