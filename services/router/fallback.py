@@ -170,6 +170,8 @@ class Fallback:
 
     async def obtain(self, wanted: Wanted, history: History, ask: Ask) -> Delivered | Later | GaveUp:
         """The first delivery that any candidate gives; what it leaves missing is for the next call."""
+        if any(_decides(failure, wanted) for failure in history.failures):  # an earlier run's, or an earlier order's
+            return give_up(history, wanted)
         while True:
             answer = await self._round(wanted, history, ask)
             if not isinstance(answer, Later) or answer.seconds > self._pace.inline:
@@ -191,7 +193,7 @@ class Fallback:
                 return answer
             history.add(answer)
             treat = treatment(answer.kind, replay_safe=choice.replay_safe)
-            if treat.stop or (answer.kind is ErrorKind.UNKNOWN_OUTCOME and wanted.fail_on_unknown):
+            if _decides(answer, wanted):
                 return give_up(history, wanted)
             if tried >= treat.retries:
                 history.rest(choice, self._clock() + self._rest_after(choice, history, answer))
@@ -222,7 +224,7 @@ class Fallback:
 
 def give_up(history: History, wanted: Wanted, *, out_of_time: bool = False) -> GaveUp:
     """The end of ordering: the failure that decided, or that all of them together did."""
-    safe = {(choice.provider, choice.model): choice.replay_safe for choice in wanted.choices}
+    safe = _replay_safe(wanted)
     reasons = {treatment(f.kind, replay_safe=safe.get((f.provider, f.model), False)).reason for f in history.failures}
     told = "; ".join(_told(history.failures)) or "no candidate was asked"
     if any(f.kind is ErrorKind.REFUSED for f in history.failures):
@@ -234,6 +236,18 @@ def give_up(history: History, wanted: Wanted, *, out_of_time: bool = False) -> G
     if not wanted.choices:
         return GaveUp("NO_CANDIDATE", "no provider can draw this")
     return GaveUp(reasons.pop() if len(reasons) == 1 else "ALL_CANDIDATES_FAILED", told)
+
+
+def _decides(failure: Failed, wanted: Wanted) -> bool:
+    """Whether nobody may be asked after this failure, now or in a later run."""
+    safe = _replay_safe(wanted).get((failure.provider, failure.model), False)
+    if failure.kind is ErrorKind.UNKNOWN_OUTCOME:
+        return wanted.fail_on_unknown and not safe
+    return treatment(failure.kind, replay_safe=safe).stop
+
+
+def _replay_safe(wanted: Wanted) -> dict[tuple[str, str], bool]:
+    return {(choice.provider, choice.model): choice.replay_safe for choice in wanted.choices}
 
 
 def _lost(failures: Iterable[Failed], safe: dict[tuple[str, str], bool]) -> bool:

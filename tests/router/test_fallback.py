@@ -139,6 +139,28 @@ async def test_earlier_runs_count() -> None:
 
 
 @pytest.mark.parametrize(
+    ("kind", "fail_on_unknown", "reason"),
+    [(E.REFUSED, False, "PROVIDER_REFUSED"), (E.UNKNOWN_OUTCOME, True, "ATTEMPT_OUTCOME_UNKNOWN")],
+)
+async def test_what_ended_the_ordering_in_an_earlier_run_ends_it_still(
+    kind: ErrorKind, fail_on_unknown: bool, reason: str
+) -> None:
+    clock, providers = Clock(), Providers({})
+    history = History([Failed("one", "m", kind)])
+    wanted = Wanted((ONE, TWO), (1,), clock() + 9, fail_on_unknown)
+    answer = await loop(clock).obtain(wanted, history, providers.ask)
+    assert isinstance(answer, GaveUp)
+    assert answer.reason == reason
+    assert providers.asked == []
+
+
+async def test_an_unknown_outcome_decides_nothing_where_repeating_is_safe() -> None:
+    clock, providers = Clock(), Providers({"own": [E.UNKNOWN_OUTCOME]})
+    answer = await loop(clock).obtain(Wanted((OWN,), (0,), clock() + 9, True), History(), providers.ask)
+    assert isinstance(answer, Delivered)
+
+
+@pytest.mark.parametrize(
     ("kinds", "reason"),
     [
         ([E.BAD_REQUEST, E.BAD_REQUEST], "PROVIDER_BAD_REQUEST"),

@@ -89,6 +89,18 @@ async def test_a_refusal_is_never_shopped(rig: Rig) -> None:
     assert await debits(rig) == []
 
 
+async def test_a_refusal_is_not_shopped_after_parking_either(rig: Rig) -> None:
+    rig.one.script = ["partial", ErrorKind.REFUSED]
+    rig.moderation.image_decision = Decision.REVIEW
+    job_id = await rig.submit(count=2)
+    assert isinstance(await rig.walk(await rig.claim()), Parking)
+    rig.moderation.image_decision = Decision.ALLOW
+    await rig.stores.queue.poke(job_id)
+    assert isinstance(await rig.walk(await rig.claim()), Ended)
+    assert rig.two.calls == []
+    assert [image.state for image in (await rig.result(job_id)).images] == [PUBLISHED, BLOCKED]
+
+
 async def test_a_refused_prompt_costs_and_draws_nothing(rig: Rig) -> None:
     rig.moderation.texts = Decision.BLOCK
     await rig.draw()
