@@ -13,6 +13,7 @@ A thread hop for each statement, as async SQLite drivers make it, costs more tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -37,6 +38,8 @@ GROUP_LIMIT = 256  # writes that share one SQLite transaction
 PENDING_LIMIT = 10_000  # writes that may wait for the SQLite writer
 READERS = 4
 BUSY_TIMEOUT_S = 5.0
+ABORTED_TRIES = 3
+ABORTED_STATES = ("40P01", "40001")  # deadlock_detected, serialization_failure
 
 
 @dataclass(frozen=True)
@@ -193,6 +196,10 @@ def sqlite_engine(url: str, begin: str, connections: int) -> sa.Engine:
     return engine
 
 
+class _AbortedByPeer(Unavailable):
+    """PostgreSQL ended the transaction so that another could go on."""
+
+
 class PostgresDatabase(Database):
     """A pool of asyncpg connections."""
 
@@ -206,11 +213,19 @@ class PostgresDatabase(Database):
         return await self.write(work)
 
     async def write(self, work: Work[T]) -> T:
-        """Runs `work` and commits."""
+        """Runs `work` and commits; again when PostgreSQL aborts it to resolve a deadlock."""
+        for _ in range(ABORTED_TRIES - 1):
+            with contextlib.suppress(_AbortedByPeer):
+                return await self._once(work)
+        return await self._once(work)
+
+    async def _once(self, work: Work[T]) -> T:
         try:
             async with self._engine.begin() as connection:
                 return await connection.run_sync(work)
         except sa.exc.DBAPIError as error:
+            if getattr(error.orig, "sqlstate", "") in ABORTED_STATES:
+                raise _AbortedByPeer("the database's rows are contended", retry_after=1.0) from error
             if not (error.connection_invalidated or isinstance(error, sa.exc.InterfaceError)):
                 raise
             raise Unavailable("the database's connection broke", retry_after=1.0) from error

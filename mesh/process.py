@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -11,11 +12,16 @@ import uvloop
 
 from mesh.telemetry import logger
 
+SWITCH_SECONDS = 0.001
+
 Main = Callable[[asyncio.Event], Awaitable[None]]
 
 
 def run(main: Main) -> None:
     """Runs `main(stopping)` on uvloop; SIGTERM and SIGINT set `stopping`, and `main` is to return soon after."""
+    # A SQL thread gives the interpreter lock up at each statement; the default of 5 ms to get it back from a busy loop
+    # is longer than the statement.
+    sys.setswitchinterval(SWITCH_SECONDS)
     uvloop.run(_main(main))
 
 

@@ -1,7 +1,6 @@
 """Traces, metrics and logs. The only module that imports OpenTelemetry; everyone else speaks in these few names.
 
-Without a collector, spans go to `<directory>/<service>-<pid>.jsonl` (see `mesh.span_files`), one line when a span
-starts and one when it ends, so that the spans of a killed process can still be drawn.
+Without a collector, spans go to files (see `mesh.span_files`).
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,17 +24,13 @@ from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from mesh.errors import MeshError
-from mesh.logs import configure_logs, logger
+from mesh.logs import configure_logs
+from mesh.logs import logger as logger
 from mesh.span_files import SpanFile
 
 Value = str | bool | int | float
 PROPAGATOR = TraceContextTextMapPropagator()
 SCOPE = "imagemesh"
-
-__all__ = [
-    "Span", "Telemetry", "TelemetryConfig", "TraceContext", "begin", "context_of", "counter", "current", "histogram",
-    "logger", "record_span", "span", "start",
-]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -98,10 +94,9 @@ class Telemetry:
 
     def close(self) -> None:
         """Writes out what is buffered and stops."""
-        if self._provider is not None:
-            self._provider.shutdown()
-        if self._meters is not None:
-            self._meters.shutdown()
+        for exporter in (self._provider, self._meters):
+            if exporter is not None:
+                exporter.shutdown()
         self._provider = self._meters = None
 
     def __enter__(self) -> Telemetry:
@@ -230,6 +225,12 @@ def begin(name: str, *, kind: str = "internal", attributes: Mapping[str, Value] 
     return Span(_begin(name, kind, attributes, None, ()))
 
 
+@lru_cache(maxsize=1)
+def _tracer() -> trace.Tracer:
+    """A proxy until `start` set a provider; it then forwards to the real one."""
+    return trace.get_tracer(SCOPE)
+
+
 def _begin(
     name: str,
     kind: str,
@@ -237,7 +238,7 @@ def _begin(
     parent: TraceContext | None,
     links: Sequence[TraceContext],
 ) -> trace.Span:
-    return trace.get_tracer(SCOPE).start_span(
+    return _tracer().start_span(
         name,
         context=None if parent is None else _extract(parent),
         kind=trace.SpanKind[kind.upper()],
@@ -253,9 +254,7 @@ def record_span(
 
     `error` is the error type when it failed. Returns the span's place, for children.
     """
-    inner = trace.get_tracer(SCOPE).start_span(
-        name, context=_extract(parent), attributes=attributes, start_time=start_ns
-    )
+    inner = _tracer().start_span(name, context=_extract(parent), attributes=attributes, start_time=start_ns)
     finished = Span(inner)
     if error:
         finished.fail_as(error)
@@ -281,11 +280,13 @@ def _extract(place: TraceContext) -> otel_context.Context:
     return PROPAGATOR.extract(carrier, context=otel_context.Context())
 
 
+@lru_cache(maxsize=256)
 def counter(name: str, unit: str, text: str) -> metrics.Counter:
     """A sum that only grows: `.add(1, {"reason": …})`."""
     return metrics.get_meter(SCOPE).create_counter(name, unit, text)
 
 
+@lru_cache(maxsize=256)
 def histogram(name: str, unit: str, text: str) -> metrics.Histogram:
     """A distribution: `.record(0.2, {"method": …})`."""
     return metrics.get_meter(SCOPE).create_histogram(name, unit, text)

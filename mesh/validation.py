@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
 from mesh.errors import FieldViolation, InvalidArgument, Unimplemented
+
+UNSET: Final = object()
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ def check(message: Message, rules: Iterable[Rule], prefix: str = "") -> None:
     violations = [
         FieldViolation(prefix + rule.field, rule.fix)
         for rule in rules
-        if not all(rule.ok(value) for value in _values(message, rule.field))
+        if (value := _value(message, rule.field)) is not UNSET and not rule.ok(value)
     ]
     refuse(violations)
 
@@ -41,7 +45,7 @@ def refuse(violations: Iterable[FieldViolation]) -> None:
 def refuse_set(message: Message, later: Mapping[str, str], prefix: str = "") -> None:
     """Raises Unimplemented for the first field of `later` that is set; its value says what to do instead."""
     for field, instead in later.items():
-        if any(_is_set(value) for value in _values(message, field)):
+        if _is_set(message, field):
             path = prefix + field
             text = f"{path} belongs to a later version of imagemesh: {instead}"
             raise Unimplemented(text, violations=(FieldViolation(path, instead),), metadata={"field": path})
@@ -68,15 +72,35 @@ def one_of(*allowed: object) -> Callable[[Any], bool]:
     return lambda value: value in allowed
 
 
-def _values(message: Message, path: str) -> list[Any]:
-    """The values at `path`; none where a field with presence on the way is unset."""
-    head, _, rest = path.partition(".")
-    descriptor = message.DESCRIPTOR.fields_by_name[head]
-    if descriptor.has_presence and not message.HasField(head):
-        return []
-    value = getattr(message, head)
-    return _values(value, rest) if rest else [value]
+@dataclass(frozen=True, slots=True)
+class _Hop:
+    """One name of a dotted path, and whether the field can be unset."""
+
+    name: str
+    has_presence: bool
 
 
-def _is_set(value: Any) -> bool:
-    return True if isinstance(value, Message) else bool(value)
+@lru_cache(maxsize=4096)
+def _hops(descriptor: Descriptor, path: str) -> tuple[_Hop, ...]:
+    name, _, rest = path.partition(".")
+    field = descriptor.fields_by_name[name]
+    first = _Hop(name, field.has_presence)
+    return (first, *_hops(field.message_type, rest)) if rest and field.message_type else (first,)
+
+
+def _value(message: Message, path: str) -> Any:
+    """The value at `path`, or UNSET where a field with presence on the way is unset."""
+    value: Any = message
+    for hop in _hops(message.DESCRIPTOR, path):
+        if hop.has_presence and not value.HasField(hop.name):
+            return UNSET
+        value = getattr(value, hop.name)
+    return value
+
+
+def _is_set(message: Message, path: str) -> bool:
+    """Set at all where the field has presence, else not empty."""
+    value = _value(message, path)
+    if value is UNSET:
+        return False
+    return True if _hops(message.DESCRIPTOR, path)[-1].has_presence else bool(value)

@@ -55,8 +55,8 @@ def generate(out: Path) -> None:
     ]
     subprocess.run(command, check=True, cwd=PROTOS)
     for folder in {(out / s).parent for s in sources}:
-        (folder / "__init__.py").touch()
-        (folder.parent / "__init__.py").touch()
+        for package in (folder, folder.parent):
+            (package / "__init__.py").write_text('"""Stubs generated from protos/."""\n', encoding="utf-8")
 
 
 def main() -> None:

@@ -87,3 +87,21 @@ async def test_a_restarted_postgres_is_unavailable_and_then_back(postgres_url: s
     await database.ping()
     await database.close()
     await other.close()
+
+
+async def test_a_deadlock_on_postgres_is_repeated(postgres_url: str) -> None:
+    database = open_database(DatabaseConfig(postgres_url))
+    await database.write(METADATA.create_all)
+    await database.write(lambda c: c.execute(sa.insert(ROWS), [{"id": "a", "n": 0}, {"id": "b", "n": 0}]))
+
+    def both(order: tuple[str, str]) -> object:
+        def work(connection: sa.Connection) -> None:
+            for key in order:
+                connection.execute(sa.update(ROWS).where(ROWS.c.id == key).values(n=ROWS.c.n + 1))
+                connection.execute(sa.text("SELECT pg_sleep(0.05)"))
+
+        return database.write(work)
+
+    await asyncio.gather(both(("a", "b")), both(("b", "a")))
+    assert await database.read(lambda c: c.execute(sa.select(sa.func.min(ROWS.c.n))).scalar_one()) == 2
+    await database.close()

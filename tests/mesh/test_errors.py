@@ -9,7 +9,7 @@ from mesh.errors import ERROR_TYPES, Code, FieldViolation, MeshError, NotFound, 
 from mesh.paging import decode_token, encode_token, page_size
 from mesh.status import STATUS_CODES, from_status, to_rpc_status
 
-REASONS = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}
+REASONS = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}  # noqa: SIM118  an enum wrapper, no dict
 
 
 @pytest.mark.parametrize("kind", ERROR_TYPES.values())

@@ -1,4 +1,4 @@
-"""Events through a real nats-server: nothing is lost while it is away, nothing is told twice to a deduplicating stream."""
+"""Events through a real nats-server: nothing is lost while it is away, and a repeat is dropped."""
 
 import asyncio
 from collections.abc import AsyncIterator
