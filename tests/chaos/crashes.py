@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from imagemesh.generation import Options
 from services.router.catalog_file import DEFAULT_CATALOG
 from tests.e2e.local_mesh import LocalMesh, local_mesh
 from tests.e2e.stubs import KEY, KEY_ENV, MODEL, Stub, stubs, write_catalog
+from tests.e2e.truth import Truth
 
 OWN = "demo"
 END_SECONDS = 300.0
@@ -170,8 +171,11 @@ class Scene:
 
 
 @asynccontextmanager
-async def scene(folder: Path, engine: str = "") -> AsyncIterator[Scene]:
-    """A mesh with both models; `engine` as IMAGEMESH_INFERENCE_ENGINE, empty takes Triton where it runs."""
+async def scene(
+    folder: Path, parts: Mapping[str, str] | None = None, truth: Truth | None = None
+) -> AsyncIterator[Scene]:
+    """A mesh with both models, on the embedded parts and on Triton where it runs, unless `parts` (variables) and
+    `truth` (see `local_mesh`) say otherwise."""
     folder.mkdir(parents=True, exist_ok=True)
     async with stubs(["stub-a", "stub-b"], "tiny", STUB_LATENCY_MS) as running:
         pause = folder / "pause"
@@ -180,10 +184,9 @@ async def scene(folder: Path, engine: str = "") -> AsyncIterator[Scene]:
             "IMAGEMESH_CATALOG": str(_both(folder / "catalog.yaml", running)),
             "IMAGEMESH_TEST_PAUSE_FILE": str(pause),
             "IMAGEMESH_LEASE_SECONDS": "3",
+            **(parts or {}),
         }
-        if engine:
-            environment["IMAGEMESH_INFERENCE_ENGINE"] = engine
-        async with local_mesh(folder / "home", environment) as mesh:
+        async with local_mesh(folder / "home", environment, truth) as mesh:
             yield Scene(mesh, running, pause)
 
 

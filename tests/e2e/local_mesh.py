@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +14,8 @@ from typing import Any
 
 from imagemesh.aio import AsyncClient
 
+from tests.e2e.truth import Rows, SqliteTruth, Truth
+
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 240.0
 
@@ -22,8 +23,9 @@ START_SECONDS = 240.0
 class LocalMesh:
     """The processes under one home. Made by `local_mesh`."""
 
-    def __init__(self, home: Path, launcher: asyncio.subprocess.Process) -> None:
+    def __init__(self, home: Path, launcher: asyncio.subprocess.Process, truth: Truth) -> None:
         self.home = home
+        self._truth = truth
         self.endpoints: dict[str, Any] = {}
         self._launcher = launcher
 
@@ -57,14 +59,9 @@ class LocalMesh:
         kill_tree(int(process["pid"]))
         return int(process["restarts"])
 
-    def rows(self, service: str, query: str) -> list[tuple[Any, ...]]:
-        """Reads the truth of a service straight from its SQLite file."""
-        path = self.home / "data" / f"{service}.sqlite"
-        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)
-        try:
-            return connection.execute(query).fetchall()
-        finally:
-            connection.close()
+    def rows(self, service: str, query: str) -> Rows:
+        """Reads what a service has stored straight from its database."""
+        return self._truth.rows(service, query)
 
     async def until_up(self) -> None:
         assert self._launcher.stdout is not None
@@ -94,8 +91,13 @@ def kill_tree(pid: int) -> None:
 
 
 @asynccontextmanager
-async def local_mesh(home: Path, environment: Mapping[str, str]) -> AsyncIterator[LocalMesh]:
-    """A mesh that is up; `environment` is added to this process's own (`IMAGEMESH_CATALOG`, …)."""
+async def local_mesh(
+    home: Path, environment: Mapping[str, str], truth: Truth | None = None
+) -> AsyncIterator[LocalMesh]:
+    """A mesh that is up; `environment` is added to this process's own (`IMAGEMESH_CATALOG`, …).
+
+    truth: where its services keep what they own; the embedded files when None.
+    """
     launcher = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.e2e.up", str(home),
         cwd=ROOT,
@@ -104,7 +106,7 @@ async def local_mesh(home: Path, environment: Mapping[str, str]) -> AsyncIterato
         stdout=asyncio.subprocess.PIPE,
         limit=1024 * 1024,
     )  # fmt: skip
-    mesh = LocalMesh(home, launcher)
+    mesh = LocalMesh(home, launcher, truth or SqliteTruth(home))
     try:
         await mesh.until_up()
         yield mesh
