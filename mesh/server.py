@@ -1,10 +1,10 @@
-"""The gRPC server every service runs: one visible list of guards around each call, health, reflection, drain."""
+"""The gRPC server every service runs: the same guards around every call, health, reflection, drain."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -48,9 +48,6 @@ class Call:
     code: str = "OK"
 
 
-Guard = Callable[[Call], AbstractAsyncContextManager[None]]
-
-
 class Server:
     """A gRPC server. `start` and `stop` may each be called once; `stop` before `start` only closes."""
 
@@ -61,9 +58,8 @@ class Server:
         self.port = config.port
         self.health = Health(checks or {})
         self._methods: dict[str, MethodDescriptor] = {}
-        guards: Sequence[Guard] = (_traced, _errors_mapped, _authenticated(authenticator))
         self._server = grpc.aio.server(
-            interceptors=[GuardInterceptor(self._methods, guards)],
+            interceptors=[GuardInterceptor(self._methods, authenticator)],
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", MESSAGE_LIMIT),
@@ -99,9 +95,9 @@ class Server:
 class GuardInterceptor(grpc.aio.ServerInterceptor):
     """Puts the guards around every rpc of ours, unary and streaming alike; health and reflection pass through."""
 
-    def __init__(self, methods: Mapping[str, MethodDescriptor], guards: Sequence[Guard]) -> None:
+    def __init__(self, methods: Mapping[str, MethodDescriptor], authenticator: Authenticator) -> None:
         self._methods = methods
-        self._guards = guards
+        self._authenticator = authenticator
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(self, continuation: Any, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -113,22 +109,22 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or name not in self._methods:
             return handler
-        self._wrapped[name] = _wrap(handler, self._methods[name], self._guards)
+        self._wrapped[name] = _wrap(handler, self._methods[name], self._authenticator)
         return self._wrapped[name]
 
 
-def _wrap(handler: Any, method: MethodDescriptor, guards: Sequence[Guard]) -> Any:
+def _wrap(handler: Any, method: MethodDescriptor, authenticator: Authenticator) -> Any:
     """The handler behind the guards. It takes raw bytes, so that a malformed message is our error and not gRPC's."""
     decode = _decoder(handler.request_deserializer)
     target = handler.stream_stream or handler.stream_unary or handler.unary_stream or handler.unary_unary
     prepare: Callable[[Any], Any] = (lambda stream: _decoded(stream, decode)) if handler.request_streaming else decode
 
     async def unary(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
-        async with _guarded(_call(method, context), guards):
+        async with _guarded(_call(method, context), authenticator):
             return await target(prepare(request), context)
 
     async def streaming(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
-        async with _guarded(_call(method, context), guards):
+        async with _guarded(_call(method, context), authenticator):
             async for message in target(prepare(request), context):
                 yield message
 
@@ -164,23 +160,32 @@ def _call(method: MethodDescriptor, context: grpc.aio.ServicerContext[Any, Any])
 
 
 @asynccontextmanager
-async def _guarded(call: Call, guards: Sequence[Guard]) -> AsyncIterator[None]:
-    async with AsyncExitStack() as stack:
-        for guard in guards:
-            await stack.enter_async_context(guard(call))
-        yield
+async def _guarded(call: Call, authenticator: Authenticator) -> AsyncIterator[None]:
+    """The guards, from the outside in: the span sees the status that the caller sees, also that of a refused key."""
+    with _traced(call):
+        try:
+            caller = await authenticator.authenticate(call.metadata)
+            authenticator.authorize(caller, call.method)
+            with acting_as(caller):
+                yield
+        except MeshError as error:
+            await _abort(call, error)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:
+            log.exception("rpc failed", rpc=call.method.full_name)
+            await _abort(call, Internal("an internal error; the service's log has it under this call's trace id"))
+            raise AssertionError("abort returned") from error
 
 
-@asynccontextmanager
-async def _traced(call: Call) -> AsyncIterator[None]:
-    """A server span, child of the caller's; outermost, so that it sees the status that the caller sees."""
-    method = call.method
-    name = f"{method.containing_service.full_name}/{method.name}"
+@contextmanager
+def _traced(call: Call) -> Iterator[None]:
+    """A server span, child of the caller's, and the call's duration."""
+    name = f"{call.method.containing_service.full_name}/{call.method.name}"
     parent = TraceContext(call.metadata.get("traceparent", ""), call.metadata.get("tracestate", ""))
     began = perf_counter()
-    with telemetry.span(
-        name, kind="server", parent=parent, attributes={"rpc.system.name": "grpc", "rpc.method": name}
-    ) as span:
+    attributes = {"rpc.system.name": "grpc", "rpc.method": name}
+    with telemetry.span(name, kind="server", parent=parent, attributes=attributes) as span:
         try:
             yield
         except asyncio.CancelledError:
@@ -188,27 +193,8 @@ async def _traced(call: Call) -> AsyncIterator[None]:
             raise
         finally:
             span.set("rpc.response.status_code", call.code)
-            attributes = {"rpc.method": name, "rpc.response.status_code": call.code}
-            _duration().record(perf_counter() - began, attributes)
-
-
-def _duration() -> Any:
-    return telemetry.histogram("rpc.server.call.duration", "s", "Duration of inbound rpcs.")
-
-
-@asynccontextmanager
-async def _errors_mapped(call: Call) -> AsyncIterator[None]:
-    """Turns every exception into a `google.rpc.Status`; what is not a MeshError is logged and told as INTERNAL."""
-    try:
-        yield
-    except MeshError as error:
-        await _abort(call, error)
-    except grpc.aio.AbortError:
-        raise
-    except Exception as error:
-        log.exception("rpc failed", rpc=call.method.full_name)
-        await _abort(call, Internal("an internal error; the service's log has it under this call's trace id"))
-        raise AssertionError("abort returned") from error
+            duration = telemetry.histogram("rpc.server.call.duration", "s", "Duration of inbound rpcs.")
+            duration.record(perf_counter() - began, {"rpc.method": name, "rpc.response.status_code": call.code})
 
 
 async def _abort(call: Call, error: MeshError) -> None:
@@ -216,14 +202,3 @@ async def _abort(call: Call, error: MeshError) -> None:
     call.code = code.name
     details = to_rpc_status(error).SerializeToString()
     await call.context.abort(code, error.message, trailing_metadata=((DETAILS_KEY, details),))
-
-
-def _authenticated(authenticator: Authenticator) -> Guard:
-    @asynccontextmanager
-    async def guard(call: Call) -> AsyncIterator[None]:
-        caller = await authenticator.authenticate(call.metadata)
-        authenticator.authorize(caller, call.method)
-        with acting_as(caller):
-            yield
-
-    return guard
