@@ -1,0 +1,1 @@
+"""The services of the mesh; they meet in the contracts only."""

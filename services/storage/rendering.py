@@ -34,7 +34,9 @@ class Renditions:
         refuse(violations(spec))
         order = order_for(asset, spec)
         found = await self._store.find(asset.content.object_key, order.key)
-        return found or await asyncio.shield(self._made_once(asset, order))
+        if found is not None:
+            return found
+        return await asyncio.shield(self._made_once(asset, order))
 
     async def close(self) -> None:
         """Lets running work end; nothing may be asked for afterwards."""
