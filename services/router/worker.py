@@ -63,15 +63,17 @@ class Worker:
         await beating.stop()
 
     async def _claim_for_ever(self) -> None:
+        poll_at = self._parts.clock()
         while True:
             self._look.clear()
+            if self._parts.clock() >= poll_at:  # however many signals come: none is sent for wake-ups and lost leases
+                self._waiting = dict.fromkeys(LANES, True)
+                poll_at = self._parts.clock() + self._config.poll_s
             try:
                 await self._claim()
             except Exception as error:  # noqa: BLE001 - whatever it is, the next look may work
                 log.warning("cannot claim", error=type(error).__name__)
-            if not await self._look_within(self._config.poll_s):
-                self._waiting = dict.fromkeys(LANES, True)
-            elif self.held > 1:
+            if await self._look_within(max(0.0, poll_at - self._parts.clock())) and self.held > 1:
                 await asyncio.sleep(self._config.gather_s)
 
     async def _look_within(self, seconds: float) -> bool:
@@ -98,12 +100,22 @@ class Worker:
 
     async def _claim_lane(self, lane: str, limit: int) -> int:
         request = ClaimRequest(self._config.owner, lane, limit, self._config.lease_s)
+        sent = self._parts.clock()
         jobs = await self._parts.queue.claim(request)
         for job in jobs:
-            hold = Hold(job, self._config, self._parts)
-            self._held[job.lease.job_id] = hold
-            hold.task = asyncio.create_task(self._work(hold), name=job.lease.job_id)
+            self._take(Hold(job, self._config, self._parts), sent)
         return len(jobs)
+
+    def _take(self, hold: Hold, claimed: float) -> None:
+        """Work on a job. Our own earlier hold on it, if its lease ran out unnoticed, is over."""
+        job_id = hold.job.lease.job_id
+        earlier = self._held.get(job_id)
+        if earlier is not None:
+            earlier.lost = True
+            earlier.interrupt()
+        hold.leased_until = claimed + self._config.lease_s
+        self._held[job_id] = hold
+        hold.task = asyncio.create_task(self._work(hold), name=job_id)
 
     async def _work(self, hold: Hold) -> None:
         job = hold.job
@@ -121,7 +133,8 @@ class Worker:
         except Exception as error:
             log.error("job broke", job_id=job.lease.job_id, error=type(error).__name__, exc_info=error)
         finally:
-            del self._held[job.lease.job_id]
+            if self._held.get(job.lease.job_id) is hold:
+                del self._held[job.lease.job_id]
             if any(self._waiting.values()):
                 self._look.set()
 

@@ -148,6 +148,35 @@ async def until_idle(worker: Worker) -> None:
             await asyncio.sleep(0.01)
 
 
+async def test_its_own_lease_that_ran_out_is_taken_anew(desk: Desk) -> None:
+    desk.rig.one.script = ["hang"]
+    desk.rig.two.script = ["hang"]
+    await desk.rig.submit()
+    async with desk.working(drain_s=0.1) as worker:
+        await desk.rig.one.until_asked()
+        (first,) = worker._held.values()
+        await desk.rig.stores.database.write(lambda c: c.execute(jobs.update().values(wake_at=1)) and None)
+        await desk.rig.two.until_asked()
+        assert first.task is not None
+        await asyncio.wait([first.task], timeout=20)
+        assert [hold.job.lease.epoch for hold in worker._held.values()] == [2]  # and its heartbeat goes on
+
+
+async def test_signals_of_one_lane_do_not_starve_the_other(desk: Desk) -> None:
+    async def signals(worker: Worker) -> None:
+        while True:
+            worker.wake("INTERACTIVE")
+            await asyncio.sleep(0.005)
+
+    async with desk.working() as worker:
+        busy = asyncio.create_task(signals(worker))
+        await asyncio.sleep(0.1)
+        await desk.rig.submit()
+        await desk.rig.stores.database.write(lambda c: c.execute(jobs.update().values(lane="BATCH")) and None)
+        await desk.until_state("SUCCEEDED")
+        busy.cancel()
+
+
 async def test_stopping_lets_orders_under_way_finish(desk: Desk) -> None:
     go_on = asyncio.Event()
 
