@@ -12,7 +12,7 @@ from deploy.local.events import Event, Report
 from deploy.local.home import Home, HomeLock, kept_secret, new_secret, write_json, write_private
 from deploy.local.idle import until_idle
 from deploy.local.nats import NatsPlaces, ensure_nats
-from deploy.local.ports import HOST, Ports, choose_ports, moved_ports
+from deploy.local.ports import HOST, Ports, Reservations, choose_ports, moved_ports
 from deploy.local.processes import (
     ROOT,
     Engine,
@@ -61,6 +61,7 @@ class Launcher:
     def __init__(self, config: LauncherConfig) -> None:
         self._config = config
         self._lock = HomeLock(config.home)
+        self._reservations = Reservations()
         self._supervisor: Supervisor | None = None
         self._lingering: asyncio.Future[None] | None = None
         self.stopping = asyncio.Event()
@@ -73,6 +74,7 @@ class Launcher:
             await self._run_locked()
         finally:
             self._config.home.endpoints.unlink(missing_ok=True)
+            self._reservations.release()
             self._lock.release()
         self._report("stopped", "stopped, no process is left")
 
@@ -115,7 +117,7 @@ class Launcher:
         choice = choose_engine(self._config.engine)
         if choice.notice:
             self._report("notice", choice.notice)
-        ports = choose_ports(self._config.ports)
+        ports = choose_ports(self._config.ports, self._reservations)
         for name, port in moved_ports(ports, self._config.ports).items():
             self._report("notice", f"port {vars(self._config.ports)[name]} ({name}) is taken; using {port}")
         secrets = Secrets(new_secret(), kept_secret(home.signing_key))

@@ -19,7 +19,7 @@ from deploy.local.events import reporter
 from deploy.local.home import open_home
 from deploy.local.launcher import Launcher, LauncherConfig
 from deploy.local.orders import owner_gone
-from deploy.local.ports import Ports, choose_ports
+from deploy.local.ports import Ports, Reservations, choose_ports
 from deploy.local.processes import Plan, Process, process_table
 
 FREE = Ports(*[0] * len(vars(Ports())))
@@ -34,7 +34,8 @@ def table(plan: Plan, workers: int) -> tuple[Process, ...]:
 
 
 def another(worker: Process, number: int) -> Process:
-    port = choose_ports(FREE).worker
+    with Reservations() as reservations:
+        port = choose_ports(FREE, reservations).worker
     environment = {**worker.environment, "IMAGEMESH_GRPC_PORT": str(port)}
     return replace(worker, name=f"{WORKER}-{number}", environment=environment, check=GrpcReady(port))
 

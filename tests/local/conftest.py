@@ -13,7 +13,7 @@ import pytest
 from deploy.local.events import Event
 from deploy.local.home import Home, open_home
 from deploy.local.kept import Restarts
-from deploy.local.ports import Ports, choose_ports
+from deploy.local.ports import Ports, Reservations, choose_ports
 from deploy.local.processes import Process
 from deploy.local.strays import find_strays, kill_strays
 from deploy.local.supervisor import Supervisor, SupervisorConfig
@@ -34,7 +34,8 @@ class FileThere:
 
 def other_ports() -> Ports:
     """Free ports that are none of the usual ones, so that tests side by side keep apart."""
-    return choose_ports(Ports(*[0] * len(vars(Ports()))))
+    with Reservations() as reservations:
+        return choose_ports(Ports(*[0] * len(vars(Ports()))), reservations)
 
 
 @dataclass
