@@ -168,11 +168,11 @@ async def test_signals_of_one_lane_do_not_starve_the_other(desk: Desk) -> None:
             worker.wake("INTERACTIVE")
             await asyncio.sleep(0.005)
 
+    await desk.rig.submit()
+    later = jobs.update().values(lane="BATCH", run_at=jobs.c.run_at + 300_000)
+    await desk.rig.stores.database.write(lambda c: c.execute(later) and None)
     async with desk.working() as worker:
         busy = asyncio.create_task(signals(worker))
-        await asyncio.sleep(0.1)
-        await desk.rig.submit()
-        await desk.rig.stores.database.write(lambda c: c.execute(jobs.update().values(lane="BATCH")) and None)
         await desk.until_state("SUCCEEDED")
         busy.cancel()
 
