@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.dialects import postgresql, sqlite
@@ -40,6 +41,8 @@ READERS = 4
 BUSY_TIMEOUT_S = 5.0
 ABORTED_TRIES = 3
 ABORTED_STATES = ("40P01", "40001")  # deadlock_detected, serialization_failure
+# connection exception, insufficient resources, operator intervention (starting, stopping), read-only after a failover
+PASSING_STATES = ("08", "53", "57", "25006")
 
 
 @dataclass(frozen=True)
@@ -175,6 +178,7 @@ def sqlite_engine(url: str, begin: str, connections: int) -> sa.Engine:
     """A synchronous engine on the file whose transactions start with `begin`."""
     engine = sa.create_engine(
         url,
+        hide_parameters=True,  # an error's text may reach a log, and parameters hold prompts
         poolclass=QueuePool,
         pool_size=connections,
         max_overflow=0,
@@ -226,9 +230,14 @@ class PostgresDatabase(Database):
         except sa.exc.DBAPIError as error:
             if getattr(error.orig, "sqlstate", "") in ABORTED_STATES:
                 raise _AbortedByPeer("the database's rows are contended", retry_after=1.0) from error
-            if not (error.connection_invalidated or isinstance(error, sa.exc.InterfaceError)):
+            lost = error.connection_invalidated or isinstance(error, sa.exc.InterfaceError)
+            if not (lost or _passes(error.orig)):
                 raise
             raise Unavailable("the database's connection broke", retry_after=1.0) from error
+        except asyncpg.PostgresError as error:  # the refusal of a new connection comes bare
+            if not _passes(error):
+                raise
+            raise Unavailable("the database takes no connection now", retry_after=1.0) from error
         except (OSError, sa.exc.TimeoutError) as error:
             raise Unavailable("the database does not answer", retry_after=1.0) from error
 
@@ -237,10 +246,16 @@ class PostgresDatabase(Database):
         await self._engine.dispose()
 
 
+def _passes(error: object) -> bool:
+    """Whether PostgreSQL says that it cannot now, not that the work is wrong."""
+    return str(getattr(error, "sqlstate", "")).startswith(PASSING_STATES)
+
+
 def postgres_engine(config: DatabaseConfig) -> AsyncEngine:
     """An asyncpg engine with deadlines on connecting and on every statement."""
     return create_async_engine(
         config.url,
+        hide_parameters=True,  # an error's text may reach a log, and parameters hold prompts
         pool_size=config.pool_size,
         max_overflow=0,
         pool_timeout=10,

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 
@@ -104,4 +105,26 @@ async def test_a_deadlock_on_postgres_is_repeated(postgres_url: str) -> None:
 
     await asyncio.gather(both(("a", "b")), both(("b", "a")))
     assert await database.read(lambda c: c.execute(sa.select(sa.func.min(ROWS.c.n))).scalar_one()) == 2
+    await database.close()
+
+
+async def test_an_errors_text_holds_no_values(database: Database) -> None:
+    await database.write(lambda c: c.execute(insert("taken")))
+    with pytest.raises(sa.exc.IntegrityError) as caught:
+        await database.write(lambda c: c.execute(insert("taken"), {"n": 77123}))
+    assert "parameters hidden" in str(caught.value)
+    assert "77123" not in str(caught.value)
+
+
+@pytest.mark.parametrize("refusal", [asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError])
+async def test_a_server_that_takes_no_connection_is_unavailable(
+    refusal: type[asyncpg.PostgresError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_: object, **__: object) -> None:
+        raise refusal("the database system is starting up")
+
+    monkeypatch.setattr(asyncpg, "connect", refuse)
+    database = open_database(DatabaseConfig("postgresql+asyncpg://nobody@localhost/nowhere"))
+    with pytest.raises(Unavailable):
+        await database.ping()
     await database.close()
