@@ -80,9 +80,9 @@ def test_unknown_jobs(command: Command, name: str) -> None:
     ("arguments", "words"),
     [
         (("models",), ["demo", "yes", "64×64", "speed", "0.0025 USD per image"]),
-        (("providers",), ["imagemesh", "enabled", "demo: breaker closed, 0% of 4 failed, p50 1.5 s"]),
+        (("providers",), ["imagemesh", "enabled", "demo: 4 calls, 0% failed, half took at most 1.5 s"]),
         (("quote", "a circle"), ["imagemesh", "demo", "0.0025 USD", "1 image x 0.0025"]),
-        (("usage",), ["all", "3", "4", "1.5 USD", "10 USD", "queued_jobs", "2 of 100"]),
+        (("usage",), ["all", "3", "4", "1.5 USD", "10 USD", "queued jobs", "2 of 100"]),
         (("usage", "--by", "model"), ["model", "demo"]),
     ],
 )

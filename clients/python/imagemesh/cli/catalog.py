@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from imagemesh.cli.failures import told
-from imagemesh.cli.output import json_option, money, plain, print_message, seconds, show, table
+from imagemesh.cli.output import json_option, moment, money, plain, print_message, seconds, show, table
 from imagemesh.cli.session import Session
 from imagemesh.cli.wishes import options_of, wishes
 from imagemesh.generation import to_job_options, to_spec
@@ -34,7 +34,7 @@ def models(session: Session, as_json: bool) -> None:
         print_message(answer)
         return
     rows = [_model_row(model) for model in answer.models]
-    show(table("model", "available", "default size", "strengths", "served by", "price", rows=rows))
+    show(table("model", "available", "default size", "strengths", "served by", "price", "why not", rows=rows))
 
 
 @click.command()
@@ -48,7 +48,7 @@ def providers(session: Session, as_json: bool) -> None:
         print_message(answer)
         return
     rows = [_provider_row(provider) for provider in answer.providers]
-    show(table("provider", "state", "kind", "residency", "health", "why not", rows=rows))
+    show(table("provider", "state", "kind", "residency", "last 15 minutes", "why not", rows=rows))
 
 
 @click.command()
@@ -82,16 +82,25 @@ def _model_row(model: catalog_pb2.Model) -> tuple[str, ...]:
         ", ".join(model.strengths),
         ", ".join(route.provider for route in model.routes),
         _price(first.price),
+        "; ".join(_obstacles(model)),
     )
 
 
+def _obstacles(model: catalog_pb2.Model) -> list[str]:
+    """Why the model's routes cannot be used, each reason once; nothing while one of them can."""
+    return [] if model.available else list(dict.fromkeys(route.unavailable_reason for route in model.routes))
+
+
 def _price(price: catalog_pb2.Price) -> str:
-    """The first entry; `quote` shows what it comes to."""
+    """Every amount with what it applies to; `quote` shows what they come to."""
     if not price.entries:
         return ""
-    entry = price.entries[0]
-    what = f" ({entry.applies_to})" if entry.applies_to else ""
-    return f"{entry.amount} {price.currency} per {UNITS[price.unit]}{what}"
+    return f"{', '.join(_amount(entry, price.currency) for entry in price.entries)} per {UNITS[price.unit]}"
+
+
+def _amount(entry: catalog_pb2.PriceEntry, currency: str) -> str:
+    what = plain(entry.applies_to.strip("*"), "")
+    return f"{entry.amount} {currency}" + (f" ({what})" if what else "")
 
 
 def _provider_row(provider: catalog_pb2.Provider) -> tuple[str, ...]:
@@ -106,9 +115,15 @@ def _provider_row(provider: catalog_pb2.Provider) -> tuple[str, ...]:
 
 
 def _health(entry: catalog_pb2.ProviderHealth) -> str:
-    breaker = plain(catalog_pb2.BreakerState.Name(entry.breaker), "BREAKER_STATE_")
-    timing = f", p50 {seconds(entry.p50)}" if entry.HasField("p50") else ""
-    return f"{entry.model}: breaker {breaker}, {entry.error_rate:.0%} of {entry.calls} failed{timing}"
+    """How calls went, and the breaker unless it lets every call through."""
+    told = [f"{entry.calls} call{'s' * (entry.calls != 1)}, {entry.error_rate:.0%} failed"] if entry.calls else []
+    if entry.HasField("p50"):
+        told.append(f"half took at most {seconds(entry.p50)}")
+    if entry.breaker == catalog_pb2.BREAKER_STATE_OPEN:
+        told.append(f"not called until {moment(entry.retry_time)}, too many failures")
+    elif entry.breaker == catalog_pb2.BREAKER_STATE_HALF_OPEN:
+        told.append("being tried again after too many failures")
+    return f"{entry.model}: {', '.join(told)}"
 
 
 def _offer_row(offer: catalog_pb2.Offer) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ import click
 from rich.console import RenderableType
 
 from imagemesh.cli.failures import told
-from imagemesh.cli.output import facts, json_option, money, print_message, show, table
+from imagemesh.cli.output import facts, json_option, money, plain, print_message, show, table
 from imagemesh.cli.session import Session
 from imagemesh.router.v1 import usage_pb2, usage_service_pb2
 
@@ -37,11 +37,12 @@ def _row(row: usage_pb2.UsageRow) -> tuple[str, ...]:
 
 
 def _limits(limits: usage_service_pb2.GetLimitsResponse) -> RenderableType:
-    bounds = [(limit.name, f"{limit.used} of {limit.limit or 'any number'}") for limit in limits.limits]
+    """What the key has used and may use, over all months."""
+    bounds = [(plain(limit.name, ""), f"{limit.used} of {limit.limit or 'any number'}") for limit in limits.limits]
     amounts = [
-        ("cap of the key", money(limits.spend_cap)),
-        ("spent", money(limits.spent)),
-        ("reserved", money(limits.reserved)),
-        ("held", money(limits.held)),
+        ("cap of the key", money(limits.spend_cap) or "none"),
+        ("spent by the key", money(limits.spent)),
+        ("reserved for unfinished jobs", money(limits.reserved)),
+        ("held for unknown outcomes", money(limits.held)),
     ]
     return facts(*amounts, *bounds)
