@@ -160,7 +160,6 @@ def endpoints_of(home: Home, ports: Ports, engine: Engine) -> dict[str, object]:
     """The document that clients on this machine read."""
     return {
         "router": f"{HOST}:{ports.router}",
-        "router_http": f"http://{HOST}:{ports.router_http}",
         "storage": f"{HOST}:{ports.storage}",
         "storage_http": f"http://{HOST}:{ports.storage_http}",
         "moderation": f"{HOST}:{ports.moderation}",

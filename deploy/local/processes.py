@@ -148,9 +148,7 @@ def _inference(plan: Plan) -> Process:
 
 
 def _router(plan: Plan, role: str, port: int) -> Process:
-    own = {"IMAGEMESH_BOOTSTRAP_KEY_FILE": str(plan.home.development_key)}
-    if role == "api":
-        own["IMAGEMESH_HTTP_PORT"] = str(plan.ports.router_http)
+    own = {"IMAGEMESH_BOOTSTRAP_KEY_FILE": str(plan.home.development_key)} if role == "api" else {}
     after = ("router-api",) if role == "worker" else ()
     return _service(plan, ("router", role), port, own, after)
 
