@@ -11,11 +11,15 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
+from deploy.local.home import Home
+from deploy.local.ports import Ports
+from deploy.local.processes import Plan, Secrets, process_table
+
 ROOT = Path(__file__).resolve().parent.parent
 KUSTOMIZE = ROOT / ".cache" / "tools" / "kustomize"
 LAYERS = ("base",)
 KUBERNETES = "1.37"
-PROCESSES = {"router-api", "router-worker", "moderation", "storage", "inference"}
+LOCAL = Plan(Home(ROOT / "home"), Ports(), Secrets("", ""), Path("nats-server"), "triton")
 
 Manifest = dict[str, Any]
 
@@ -51,6 +55,15 @@ def house_problems(manifest: Manifest) -> Iterator[str]:
             yield f"{where}: lacks a memory limit"
 
 
+def process_problems(manifests: list[Manifest]) -> Iterator[str]:
+    """The containers are the processes of the local launcher, one to one."""
+    pods = [m["spec"]["template"]["spec"] for m in manifests if m["kind"] in ("Deployment", "StatefulSet")]
+    containers = sorted(container["name"] for pod in pods for container in pod["containers"])
+    processes = sorted(process.name for process in process_table(LOCAL))
+    if containers != processes:
+        yield f"the containers are {containers}, the local processes are {processes}"
+
+
 def name_of(manifest: Manifest) -> str:
     """Kind and name, for messages."""
     return f"{manifest['kind']}/{manifest['metadata']['name']}"
@@ -63,9 +76,7 @@ def main() -> None:
         manifests = render(layer)
         for manifest in manifests:
             problems += [*schema_problems(manifest), *house_problems(manifest)]
-        deployed = {m["metadata"]["name"] for m in manifests if m["kind"] == "Deployment"}
-        if deployed != PROCESSES:
-            problems.append(f"{layer}: Deployments are {sorted(deployed)}, the processes are {sorted(PROCESSES)}")
+        problems += process_problems(manifests)
         print(f"{layer}: {len(manifests)} manifests")
     if problems:
         sys.exit("\n".join(problems))
