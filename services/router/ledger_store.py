@@ -16,7 +16,7 @@ from mesh.errors import ResourceExhausted
 from mesh.ids import new_id
 from services.router import ledger
 from services.router.ledger import Balance, Settlement
-from services.router.tables import budgets, ledger_entries
+from services.router.tables import attempts, budgets, ledger_entries
 
 _BUDGET = budgets.c.budget_id == sa.bindparam("budget")
 _COMMITTED = budgets.c.reserved_micros + budgets.c.spent_micros + budgets.c.held_micros
@@ -277,4 +277,7 @@ def _expire_holds(connection: sa.Connection, limit: int) -> int:
         .where(~sa.exists().where(ended.c.attempt_id == held.c.attempt_id, ended.c.kind == ledger.HOLD_RELEASE))
         .limit(limit)
     )
-    return sum(release_hold(connection, attempt_id, now) for (attempt_id,) in connection.execute(open_holds).all())
+    aged = [attempt_id for (attempt_id,) in connection.execute(open_holds)]
+    unresolved = sa.update(attempts).where(attempts.c.attempt_id.in_(aged), attempts.c.state == "UNKNOWN")
+    connection.execute(unresolved.values(cost_micros=attempts.c.worst_micros))
+    return sum(release_hold(connection, attempt_id, now) for attempt_id in aged)

@@ -14,6 +14,7 @@ from services.router import ledger
 from services.router.attempt_store import AttemptEnd
 from services.router.leases import Ending
 from services.router.ledger_store import EntryFilter, UsageRange
+from services.router.tables import attempts as attempts_table
 from services.router.tables import ledger_entries
 from tests.router.stores import KEY, Stores, new_attempt
 
@@ -101,6 +102,8 @@ async def test_old_holds_become_the_meshs_own_cost(stores: Stores) -> None:
     balance = await stores.ledger.balance(KEY)
     assert balance is not None
     assert balance.held == 20
+    costs = {row.attempt_id: row.cost_micros for row in await stores.rows(attempts_table)}
+    assert [costs[attempt.attempt_id] for attempt in attempts] == [10, 0]
 
 
 async def test_the_database_refuses_a_second_debit(stores: Stores) -> None:
