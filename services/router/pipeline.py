@@ -156,7 +156,7 @@ class Pipeline:
                 raise
             except PEER_TROUBLE as error:
                 span.fail(error)
-                return peer_wait(run, error)
+                return self._wait(step, run, error)
             except MeshError as error:
                 span.fail(error)
                 raise_if_stale(error)
@@ -165,6 +165,15 @@ class Pipeline:
             if isinstance(turn, Parking):
                 span.set("imagemesh.waiting_for", turn.waiting_for)
             return turn
+
+    def _wait(self, step: Step, run: Run, error: MeshError) -> Parking | None:
+        """Parks; but a job whose time for orders is over, and that ordered nothing, waits for moderation only."""
+        parking = peer_wait(run, error)
+        early = self._positions[step.name] < self._positions["attempt"] and not run.attempts
+        if not early or parking.waiting_for == WaitingFor.MODERATION or run.clock() < run.ends:
+            return parking
+        run.ending = Ending(JobState.FAILED, failure=DeadlineExceeded(f"the job's deadline passed: {error.message}"))
+        return None
 
     async def _bring_inputs(self, run: Run) -> Turn:
         return await self._parts.inputs.bring(run)
@@ -193,7 +202,8 @@ class Pipeline:
         return None
 
     async def _attempt(self, run: Run) -> Turn:
-        if not await self._parts.delivery.storage.answers() or self._parts.delivery.hoard.full:
+        stored = await self._parts.delivery.storage.answers() and not self._parts.delivery.hoard.full
+        if not stored and run.clock() < run.ends:
             return Parking(WaitingFor.STORAGE, wait_for(run))
         await self._go_on(run)
         answer = await self._take_up(run) or await self._parts.fallback.obtain(

@@ -138,6 +138,7 @@ class RunSource:
             recall(run, attempt)
         if job.committed:
             run.pictures = _committed(run, job.images)
+            run.cache_hit = not run.paid  # nobody drew them for this job
         return run
 
 

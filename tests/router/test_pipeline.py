@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from imagemesh.router.v1 import job_pb2
 
+from mesh.errors import Unavailable
 from services.router.delivery import CancelWonError
 from services.router.jobs import ImageState
 from services.router.leases import Ended, LeaseLost, Parking
@@ -206,6 +207,31 @@ async def test_no_order_is_placed_while_storage_is_down(rig: Rig) -> None:
     assert rig.one.calls == []
 
 
+async def test_the_deadline_ends_waiting_for_storage_too(rig: Rig) -> None:
+    rig.storage.down = True
+    job_id = await rig.submit(deadline_s=20)
+    run = rig.runs.open(await rig.claim(), rig.grip)
+    assert isinstance(await rig.pipeline.walk(run), Parking)
+    rig.clock.now += 20
+    assert isinstance(await rig.pipeline.walk(run), Ended)
+    record = await rig.record(job_id)
+    assert (record.state, record.error_reason) == ("FAILED", "DEADLINE_EXCEEDED")
+    assert rig.one.calls == []
+
+
+@pytest.mark.parametrize(("peer", "ends"), [("moderation", False), ("storage", True), ("", True)])
+async def test_past_its_deadline_an_unspent_job_waits_for_moderation_only(rig: Rig, peer: str, ends: bool) -> None:
+    async def trouble(*_: object) -> object:
+        raise Unavailable("not now", metadata={"peer": peer})
+
+    rig.moderation.judge_texts = trouble  # type: ignore[assignment, method-assign]
+    job_id = await rig.submit(deadline_s=20)
+    run = rig.runs.open(await rig.claim(), rig.grip)
+    rig.clock.now += 20
+    assert isinstance(await rig.pipeline.walk(run), Ended if ends else Parking)
+    assert (await rig.record(job_id)).error_reason == ("DEADLINE_EXCEEDED" if ends else "")
+
+
 async def test_no_order_is_placed_while_too_much_waits_for_storage(rig: Rig) -> None:
     rig.hoard.held = 2**40
     await rig.submit()
@@ -325,6 +351,18 @@ async def test_the_cache_serves_a_repeat_for_nothing(rig: Rig) -> None:
     assert again.images[0].asset_id != first.images[0].asset_id
     rows = await rig.stores.rows(jobs)
     assert sorted((row.cache_hit, row.cost_micros) for row in rows) == [(False, 20_000), (True, 0)]
+
+
+async def test_a_takeover_after_the_point_of_no_return_still_says_cache_hit(rig: Rig) -> None:
+    await rig.draw(seed_drawn=False)
+    job_id = await rig.submit(seed_drawn=False)
+    rig.pipeline._on_step = killer("after:publish")  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        await rig.walk(await rig.claim(lease_s=-1))
+    rig.pipeline._on_step = quiet
+    assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
+    record = await rig.record(job_id)
+    assert (record.state, record.cache_hit, record.cost_micros) == ("SUCCEEDED", True, 0)
 
 
 @pytest.mark.parametrize("change", ["prompt", "policy", "withdrawn", "bypass", "drawn seed"])
