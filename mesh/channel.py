@@ -86,7 +86,7 @@ class MeshChannel(grpc.aio.Channel):
         def invoke(request: Any = None, *, timeout: float | None = None, metadata: Any = None, **rest: Any) -> Any:
             span = telemetry.begin(name, kind="client", attributes=attributes)
             sent = (*self._fixed, *_trace_headers(span), *(metadata or ()))
-            arguments = {"timeout": timeout or self._config.timeout, "metadata": sent, **rest}
+            arguments = {"timeout": self._config.timeout if timeout is None else timeout, "metadata": sent, **rest}
             running = call(**arguments) if request is None else call(request, **arguments)
             running.add_done_callback(lambda done: _finish(span, done))
             return running
