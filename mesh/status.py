@@ -81,7 +81,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError, peer: str) -> MeshError:
     """The mesh error behind a failed call of `peer`; transport failures become Unavailable, PEER_UNAVAILABLE."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # AioRpcError has the same three methods
     if status is not None:
-        return from_status(status)
+        told = from_status(status)
+        told.metadata.setdefault("peer", peer)  # a peer may tell of one behind it
+        return told
     code = CODES.get(error.code(), Code.INTERNAL)
     if code is Code.UNAVAILABLE:
         return Unavailable(f"{peer} does not answer", metadata={"peer": peer})

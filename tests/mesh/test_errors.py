@@ -1,13 +1,16 @@
 """Errors on the wire and back: one table for every kind."""
 
+import grpc
+import grpc.aio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from imagemesh.type.v1 import error_reason_pb2
 
-from mesh.errors import ERROR_TYPES, Code, FieldViolation, MeshError, NotFound, invalid
+from mesh.errors import ERROR_TYPES, Code, FieldViolation, MeshError, NotFound, Unavailable, invalid
 from mesh.paging import decode_token, encode_token, page_size
-from mesh.status import STATUS_CODES, from_status, to_rpc_status
+from mesh.server import DETAILS_KEY
+from mesh.status import STATUS_CODES, from_rpc_error, from_status, to_rpc_status
 
 REASONS = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}  # noqa: SIM118  an enum wrapper, no dict
 
@@ -57,3 +60,11 @@ def test_page_size_has_default_and_limit() -> None:
 
 def test_reasons_are_the_classes_own_unless_named() -> None:
     assert NotFound("gone", reason="JOB_NOT_FOUND").reason == "JOB_NOT_FOUND"
+
+
+@pytest.mark.parametrize(("metadata", "peer"), [({}, "moderation"), ({"peer": "storage"}, "storage")])
+def test_a_peers_own_error_says_whose_it_is(metadata: dict[str, str], peer: str) -> None:
+    told = to_rpc_status(Unavailable("the database is busy", metadata=metadata))
+    trailing = grpc.aio.Metadata((DETAILS_KEY, told.SerializeToString()))
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), trailing, told.message)
+    assert from_rpc_error(error, "moderation").metadata == {"peer": peer}
