@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -108,3 +109,34 @@ async def test_the_bus_starts_before_nats_does(nats_server: NatsServer) -> None:
             await asyncio.sleep(0.02)
     await bus.stop()
     await bus.stop()
+
+
+class Whole:
+    """A bus that takes everything."""
+
+    connected = True
+
+    async def publish(self, _event: Event) -> None:
+        """Takes it."""
+
+
+class Faulty:
+    """A database whose first reads fail in ways that nobody foresaw."""
+
+    def __init__(self, inner: Database) -> None:
+        self.faults = [sa.exc.ProgrammingError("read-only", None, Exception()), OSError("gone")]
+        self.write = inner.write
+        self._inner = inner
+
+    async def read(self, work: Any) -> Any:
+        if self.faults:
+            raise self.faults.pop()
+        return await self._inner.read(work)
+
+
+async def test_no_fault_of_the_database_ends_the_relay(database: Database) -> None:
+    relay = Relay(Faulty(database), OUTBOX, Whole())  # type: ignore[arg-type]
+    await database.write(lambda c: append(c, OUTBOX, event(1)))
+    await relay.start()
+    await until_empty(database)
+    await relay.stop()
