@@ -26,7 +26,6 @@ from imagemesh.router.v1 import (
 
 from mesh.auth import KEY_REVOKED, Authenticator, CachedKeys
 from mesh.db import Database
-from mesh.errors import Unavailable
 from mesh.events import Bus
 from mesh.health import Check
 from mesh.outbox import Relay
@@ -54,6 +53,8 @@ from services.router.watching import WatchConfig, Watching
 from services.router.webhook_service import WebhookService
 
 TIDY_SECONDS = 60.0
+TIDY_ROWS = 500
+"""Rows of one transaction."""
 
 log = logger(__name__)
 
@@ -142,12 +143,15 @@ class Api:
             (descriptor,) = module.DESCRIPTOR.services_by_name.values()
             self.server.add(descriptor, servicer, register)
 
+    async def _tidy_some(self) -> tuple[int, int]:
+        return await self.jobs.forget_requests(TIDY_ROWS), await self.ledger.expire_holds(TIDY_ROWS)
+
     async def _tidy(self) -> None:
-        """Once a minute: forgets old request ids and ends aged holds."""
+        """Once a minute: forgets old request ids and ends aged holds, however many there are."""
         while True:
             try:
-                await self.jobs.forget_requests()
-                await self.ledger.expire_holds()
-            except Unavailable as error:
-                log.warning("could not tidy", reason=error.message)
+                while TIDY_ROWS in await self._tidy_some():
+                    pass
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next minute may work
+                log.warning("could not tidy", error=type(error).__name__)
             await asyncio.sleep(TIDY_SECONDS)
