@@ -63,7 +63,7 @@ def read_filter(request: job_service_pb2.ListJobsRequest, tenant: str) -> JobFil
         tenant=tenant,
         states=tuple(wire.enum_name(job_pb2.JobState, state) for state in wanted.states),
         user=wanted.user,
-        labels=dict(wanted.labels),
+        labels=dict(sorted(wanted.labels.items())),  # page tokens are bound to the filter; a map has no order
         created_from=wire.time_from_proto(wanted.created_from) if wanted.HasField("created_from") else 0,
         created_until=wire.time_from_proto(wanted.created_until) if wanted.HasField("created_until") else 0,
     )

@@ -30,6 +30,7 @@ from services.router.specs import (
     picture_seed,
 )
 from services.router.wire_job import check_list, read_creation
+from services.router.wire_record import read_filter
 
 MIB = 1024 * 1024
 
@@ -348,3 +349,11 @@ def test_enums_are_named_without_prefix() -> None:
             assert wire.enum_number(enum, wire.enum_name(enum, number)) == number
     assert wire.enum_number(job_pb2.BlockedBy, "") == 0
     assert wire.enum_name(job_pb2.JobState, job_pb2.JOB_STATE_SUCCEEDED) == "SUCCEEDED"
+
+
+def test_a_filter_reads_the_same_in_whatever_order_its_labels_come() -> None:
+    labels = {f"label{number}": "x" for number in range(20)}
+    there, back = dict(labels), dict(reversed(labels.items()))
+    requests = [job_service_pb2.ListJobsRequest(filter={"labels": given}) for given in (there, back)]  # type: ignore[arg-type]
+    assert list(read_filter(requests[0], "acme").labels) == sorted(labels)
+    assert repr(read_filter(requests[0], "acme")) == repr(read_filter(requests[1], "acme"))
