@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import aiohttp
 import minio
 import pytest
+from imagemesh.aio import AsyncClient
 from imagemesh.generation import Options
-from imagemesh.router.v1 import job_pb2
+from imagemesh.router.v1 import catalog_pb2, catalog_service_pb2, job_pb2
 
 from tests.chaos.crashes import OWN, Scene, scene
 from tests.conftest import PostgresServer
@@ -100,3 +101,15 @@ async def test_cancel_reaches_the_engine(stage: Stage) -> None:
 async def test_a_killed_worker_breaks_no_promise(stage: Stage, model: str) -> None:
     crashed = await stage.scene.kill_during_jobs("router-worker", model, jobs=5)
     assert not crashed.broken_promises()
+
+
+async def stub_health(client: AsyncClient) -> list[catalog_pb2.ProviderHealth]:
+    listed = await client.call(client.catalog.ListProviders, catalog_service_pb2.ListProvidersRequest())
+    return [health for provider in listed.providers if provider.kind == "openai" for health in provider.health]
+
+
+async def test_a_provider_that_keeps_failing_is_listed_as_not_called(stage: Stage) -> None:
+    async with stage.mesh.client() as client, asyncio.timeout(20):
+        await asyncio.gather(*(client.create(f"fail:reset number {n}", Options(model=MODEL)) for n in range(8)))
+        while not any(health.breaker == catalog_pb2.BREAKER_STATE_OPEN for health in await stub_health(client)):
+            await asyncio.sleep(0.05)
