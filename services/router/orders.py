@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesh.errors import Aborted, FailedPrecondition, InvalidArgument, MeshError, ResourceExhausted, Unavailable
 from mesh.ids import new_id
@@ -102,7 +102,7 @@ class Orders:
         images = await self._images(run)
         run.require_lease(self._margin)
         await self._attempts.begin(run.lease, _row(order))
-        call = provider_call(order, images)
+        call = replace(provider_call(order, images), before_sending=lambda: run.require_lease(self._margin))
         return await self._settled(order, lambda: self._submit(order, call))
 
     async def take_up(self, run: Run, attempt: Attempt) -> Delivered | Failed:

@@ -8,7 +8,7 @@ errors read as `ProviderError`. An asynchronous vendor adds `resume` (poll by th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -107,6 +107,10 @@ class InputImage:
     media_type: str
 
 
+def _go_ahead() -> None:
+    """Nothing stands against sending."""
+
+
 @dataclass(frozen=True)
 class ProviderCall:
     """One request to a provider, with everything resolved: adapters look nothing up."""
@@ -148,6 +152,8 @@ class ProviderCall:
     images: tuple[InputImage, ...] = ()
     mask: InputImage | None = None
     """White = change; adapters convert."""
+    before_sending: Callable[[], None] = _go_ahead
+    """Called after every wait of ours and last before the adapter; raises when the request must not go out any more."""
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class Limited(Wrapper):
         else:
             await self._slots.acquire()  # at once
         try:
+            call.before_sending()
             return await proceed()
         finally:
             self._slots.release()

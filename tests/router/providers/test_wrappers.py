@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from services.router.breaker import BreakerConfig, BreakerKey, Breakers
+from services.router.leases import LeaseLost
 from services.router.providers.base import ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.wrappers import Limited, wrapped
@@ -86,3 +88,22 @@ async def test_a_full_provider_is_waited_for_within_the_call_s_time() -> None:
     with pytest.raises(asyncio.CancelledError):
         await first
     assert len((await limited.submit(call(), Heard())).images) == 1
+
+
+async def test_the_last_check_comes_after_the_wait_for_a_slot() -> None:
+    inner = ScriptedProvider("one")
+    inner.script = ["hang"]
+    limited = Limited(inner, 1)
+    busy = asyncio.create_task(limited.submit(call(), Heard()))
+    await inner.until_asked()
+
+    def lease_is_gone() -> None:
+        raise LeaseLost("the lease is about to end")
+
+    late = asyncio.create_task(limited.submit(replace(call(), before_sending=lease_is_gone), Heard()))
+    await asyncio.sleep(0)
+    busy.cancel()
+    with pytest.raises(LeaseLost):
+        await late
+    assert len(inner.calls) == 1
+    assert len((await limited.submit(call(), Heard())).images) == 1  # the slot is free again
