@@ -272,12 +272,12 @@ def context_of(running: Span | None) -> TraceContext:
     carrier: dict[str, str] = {}
     target = None if running is None else trace.set_span_in_context(running._inner)
     PROPAGATOR.inject(carrier, context=target)
-    return TraceContext(carrier.get("traceparent", ""), carrier.get("tracestate", ""))
+    state = carrier.get("tracestate", "")
+    return TraceContext(carrier.get("traceparent", ""), state if len(state) <= 512 else "")  # what W3C asks to carry
 
 
 def _extract(place: TraceContext) -> otel_context.Context:
-    carrier = {"traceparent": place.traceparent, "tracestate": place.tracestate}
-    return PROPAGATOR.extract(carrier, context=otel_context.Context())
+    return PROPAGATOR.extract(vars(place), context=otel_context.Context())
 
 
 @lru_cache(maxsize=256)
