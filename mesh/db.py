@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -24,13 +25,14 @@ from typing import Any, TypeVar
 import asyncpg
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.pool import QueuePool
 
 from mesh.errors import Unavailable
+from mesh.statements import insert_or_ignore as insert_or_ignore
+from mesh.statements import now_us as now_us
+from mesh.statements import upsert as upsert
 
 T = TypeVar("T")
 Work = Callable[[sa.Connection], T]
@@ -101,6 +103,8 @@ class SqliteDatabase(Database):
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sql-read")
         self._pending: deque[tuple[Work[Any], asyncio.Future[Any]]] = deque()
         self._draining: asyncio.Task[None] | None = None
+        self._mine = threading.local()  # a thread keeps its connection: taking one costs as much as a statement
+        self._opened: list[sa.Connection] = []
 
     async def read(self, work: Work[T]) -> T:
         """Runs `work` in a reader thread on a snapshot."""
@@ -125,12 +129,22 @@ class SqliteDatabase(Database):
     def _shut(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
+        for connection in self._opened:
+            connection.close()
         self._writing.dispose()
         self._reading.dispose()
 
     def _read(self, work: Work[T]) -> T:
-        with self._reading.begin() as connection:
+        connection = self._connection(self._reading)
+        with connection.begin():
             return work(connection)
+
+    def _connection(self, engine: sa.Engine) -> sa.Connection:
+        connection: sa.Connection | None = getattr(self._mine, "connection", None)
+        if connection is None:
+            connection = self._mine.connection = engine.connect()
+            self._opened.append(connection)
+        return connection
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -143,7 +157,8 @@ class SqliteDatabase(Database):
     def _commit(self, group: list[Work[Any]]) -> list[tuple[Any, BaseException | None]]:
         """One transaction for the group; what fails alone fails alone, a failed commit fails all."""
         try:
-            with self._writing.begin() as connection:
+            connection = self._connection(self._writing)
+            with connection.begin():
                 return [_in_savepoint(connection, work) for work in group]
         except OperationalError as error:
             busy = Unavailable("the database is busy", retry_after=1.0)
@@ -154,14 +169,15 @@ class SqliteDatabase(Database):
 
 
 def _in_savepoint(connection: sa.Connection, work: Work[T]) -> tuple[T | None, BaseException | None]:
-    connection.exec_driver_sql("SAVEPOINT one_write")
+    execute = connection.connection.cursor().execute  # the driver's own: these statements have nothing to compile
+    execute("SAVEPOINT one_write")
     try:
         value = work(connection)
     except BaseException as error:  # noqa: BLE001  handed to the caller who queued the work
-        connection.exec_driver_sql("ROLLBACK TO one_write")
-        connection.exec_driver_sql("RELEASE one_write")
+        execute("ROLLBACK TO one_write")
+        execute("RELEASE one_write")
         return None, error
-    connection.exec_driver_sql("RELEASE one_write")
+    execute("RELEASE one_write")
     return value, None
 
 
@@ -262,33 +278,3 @@ def postgres_engine(config: DatabaseConfig) -> AsyncEngine:
         pool_pre_ping=True,
         connect_args={"timeout": 5, "command_timeout": 30},
     )
-
-
-class now_us(sa.sql.functions.FunctionElement[int]):  # noqa: N801  reads as the SQL function it is
-    """The database's clock: integer microseconds since 1970-01-01 UTC (SQLite: in steps of a millisecond)."""
-
-    type = sa.BigInteger()
-    inherit_cache = True
-
-
-@compiles(now_us, "sqlite")
-def _now_sqlite(_element: now_us, _compiler: Any, **_: Any) -> str:
-    return "(CAST(ROUND((julianday('now') - 2440587.5) * 86400000.0) AS INTEGER) * 1000)"
-
-
-@compiles(now_us, "postgresql")
-def _now_postgresql(_element: now_us, _compiler: Any, **_: Any) -> str:
-    return "CAST(EXTRACT(EPOCH FROM statement_timestamp()) * 1000000 AS BIGINT)"
-
-
-def upsert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert | postgresql.Insert:
-    """An INSERT that knows `on_conflict_do_nothing` and `on_conflict_do_update` in the connection's dialect."""
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table)
-    return postgresql.insert(table)
-
-
-def insert_or_ignore(connection: sa.Connection, table: sa.Table, values: Mapping[str, Any]) -> bool:
-    """Inserts the row unless a unique constraint stands against it; tells whether it was inserted."""
-    result = connection.execute(upsert(connection, table).on_conflict_do_nothing(), dict(values))
-    return result.rowcount > 0

@@ -120,6 +120,7 @@ class Bus:
     def __init__(self, config: BusConfig) -> None:
         self._config = config
         self._client = Client()
+        self._stream = self._client.jetstream()
         self._subscriptions: set[Subscription] = set()
         self._connecting = Background("nats-connect", self._connect)
         self._has_stream = False
@@ -176,9 +177,7 @@ class Bus:
         await self.ping()
         try:
             await self._ensure_stream()
-            await self._client.jetstream().publish(
-                event.subject, event.data, timeout=PUBLISH_TIMEOUT_S, headers=event.headers()
-            )
+            await self._stream.publish(event.subject, event.data, timeout=PUBLISH_TIMEOUT_S, headers=event.headers())
         except (NatsError, TimeoutError) as error:
             self._has_stream = not isinstance(error, NoStreamResponseError)
             raise Unavailable("NATS did not take the event", metadata={"peer": "nats"}) from error
@@ -194,7 +193,7 @@ class Bus:
             duplicate_window=DEDUPLICATION_S,
             num_replicas=self._config.replicas,
         )
-        await self._client.jetstream().add_stream(config)
+        await self._stream.add_stream(config)
         self._has_stream = True
 
     async def _connect(self) -> None:
