@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import grpc.aio
@@ -108,6 +109,7 @@ class Authenticator:
             raise PermissionDenied(f"{method.name} may be called by {wanted}; this key has {sorted(caller.roles)}")
 
 
+@lru_cache(maxsize=512)
 def allowed_roles(method: MethodDescriptor) -> frozenset[str]:
     """The names of the roles in the rpc's `access` option."""
     access = method.GetOptions().Extensions[access_pb2.access]

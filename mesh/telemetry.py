@@ -27,6 +27,7 @@ from mesh.errors import MeshError
 from mesh.logs import configure_logs
 from mesh.logs import logger as logger
 from mesh.span_files import SpanFile
+from mesh.trace_context import TraceContext as TraceContext
 
 Value = str | bool | int | float
 PROPAGATOR = TraceContextTextMapPropagator()
@@ -46,19 +47,6 @@ class TelemetryConfig:
     otlp_endpoint: str = ""
     ratio: float = 1.0
     log_level: str = "info"
-
-
-@dataclass(frozen=True)
-class TraceContext:
-    """A place in a trace, in W3C form; empty strings when there is none."""
-
-    traceparent: str = ""
-    tracestate: str = ""
-
-    @property
-    def trace_id(self) -> str:
-        """32 hex characters, or an empty string."""
-        return self.traceparent.split("-")[1] if self.traceparent else ""
 
 
 class Span:
@@ -212,6 +200,9 @@ def span(
     """
     inner = _begin(name, kind, attributes, parent, links)
     running = Span(inner)
+    if parent is None and not inner.is_recording():  # the current span stays
+        yield running
+        return
     with trace.use_span(inner, end_on_exit=True, record_exception=False, set_status_on_exception=False):
         try:
             yield running
@@ -238,9 +229,13 @@ def _begin(
     parent: TraceContext | None,
     links: Sequence[TraceContext],
 ) -> trace.Span:
+    context = None if parent is None else _extract(parent)
+    around = trace.get_current_span(context).get_span_context()
+    if around.is_valid and not around.trace_flags.sampled:  # what nobody records is only handed on
+        return trace.NonRecordingSpan(around)
     return _tracer().start_span(
         name,
-        context=None if parent is None else _extract(parent),
+        context=context,
         kind=trace.SpanKind[kind.upper()],
         attributes=attributes,
         links=[trace.Link(trace.get_current_span(_extract(link)).get_span_context()) for link in links],
@@ -269,11 +264,12 @@ def current() -> TraceContext:
 
 def context_of(running: Span | None) -> TraceContext:
     """The place of `running` in its trace; None for the current span."""
-    carrier: dict[str, str] = {}
-    target = None if running is None else trace.set_span_in_context(running._inner)
-    PROPAGATOR.inject(carrier, context=target)
-    state = carrier.get("tracestate", "")
-    return TraceContext(carrier.get("traceparent", ""), state if len(state) <= 512 else "")  # what W3C asks to carry
+    place = (trace.get_current_span() if running is None else running._inner).get_span_context()
+    if not place.is_valid:
+        return TraceContext()
+    state = place.trace_state.to_header()
+    parent = f"00-{place.trace_id:032x}-{place.span_id:016x}-{place.trace_flags:02x}"
+    return TraceContext(parent, state if len(state) <= 512 else "")  # what W3C asks to carry
 
 
 def _extract(place: TraceContext) -> otel_context.Context:

@@ -17,3 +17,20 @@ def test_a_trace_state_longer_than_512_characters_is_dropped(members: int, kept:
     with telemetry.span("step", parent=TraceContext(PARENT, state)):
         assert telemetry.current().tracestate == (state if kept else "")
         assert telemetry.current().trace_id == "a" * 32
+
+
+def test_what_is_not_sampled_is_handed_on_unchanged() -> None:
+    telemetry.start(TelemetryConfig("tests"))
+    place = TraceContext("00-" + "a" * 32 + "-" + "b" * 16 + "-00", "vendor=x")
+    with telemetry.span("outer", parent=place), telemetry.span("inner") as inner:
+        assert telemetry.current() == telemetry.context_of(inner) == place
+    assert telemetry.current() == TraceContext()
+
+
+def test_a_span_below_a_sampled_one_has_a_place_of_its_own() -> None:
+    telemetry.start(TelemetryConfig("tests"))
+    with telemetry.span("outer", parent=TraceContext(PARENT)):
+        outside = telemetry.current()
+        with telemetry.span("inner"):
+            assert telemetry.current().trace_id == outside.trace_id
+            assert telemetry.current() != outside
