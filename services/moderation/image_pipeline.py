@@ -13,6 +13,7 @@ from hashlib import sha256
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mesh import imaging
 from mesh.errors import Unavailable
@@ -27,6 +28,8 @@ MODEL_VERSION = "phash-64"
 INLINE_ENTRIES = 2_000  # blocked pictures that are compared within a millisecond
 SAMPLES = 256  # pixels a side that are looked at for the hash
 THUMBNAIL = 64  # pixels a side, at least, that go into it
+PLAIN = ("srgb", "b-w")  # what needs no conversion
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by the number of bands
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +121,24 @@ def _animated(lazy: Any, data: bytes) -> bool:
     return b"acTL" in data[: data.find(b"IDAT")] if imaging.sniff(data) == "png" else False
 
 
-def _decoded(lazy: Any) -> Any:
-    """Every pixel in memory; truncated and damaged files end here."""
+def _decoded(lazy: Any) -> Image.Image:
+    """Every pixel in memory, as 8-bit grey or colour; truncated and damaged files end here."""
     import pyvips
 
+    plain = lazy if lazy.interpretation in PLAIN else lazy.colourspace("srgb")
     try:
-        return lazy.copy_memory()
+        pixels = (plain if plain.format == "uchar" else plain.cast("uchar")).write_to_memory()
     except pyvips.Error as error:
         raise imaging.unreadable("it is truncated or damaged") from error
+    return Image.frombuffer(MODES[plain.bands], (plain.width, plain.height), pixels, "raw", MODES[plain.bands], 0, 1)
 
 
-def _grey(image: Any) -> Grey:
+def _grey(image: Image.Image) -> Grey:
     """A small grey picture: sampled, then averaged, since averaging all pixels costs as much as decoding them."""
-    step = max(1, min(image.width, image.height) // SAMPLES)
-    sampled = image.subsample(step, step) if step > 1 else image
-    opaque = sampled.flatten(background=[255]) if sampled.hasalpha() else sampled
-    across, down = max(1, opaque.width // THUMBNAIL), max(1, opaque.height // THUMBNAIL)
-    small = opaque.shrink(across, down) if across > 1 or down > 1 else opaque
-    plain = small.colourspace("b-w").cast("uchar")[0]
-    return np.frombuffer(plain.write_to_memory(), np.uint8).reshape(plain.height, plain.width)
+    step = max(1, min(image.size) // SAMPLES)
+    if step > 1:
+        image = image.resize((image.width // step, image.height // step), Image.Resampling.NEAREST)
+    if image.mode in ("LA", "RGBA"):
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    across, down = max(1, image.width // THUMBNAIL), max(1, image.height // THUMBNAIL)
+    return np.asarray(image.convert("L").reduce((across, down)))
