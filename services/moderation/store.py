@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -21,13 +22,21 @@ Announce = Callable[[Verdict], Sequence[Event]]
 
 _CLOCK = sa.select(now_us(), BLOCKLIST_VERSION.c.version).where(BLOCKLIST_VERSION.c.id == 1)
 _CLOCK_LOCKED = _CLOCK.with_for_update(read=True)
+_BY_ID = sa.select(VERDICTS).where(VERDICTS.c.verdict_id == sa.bindparam("wanted"))
+_AUDIT = sa.insert(AUDIT_RECORDS)
+
+REMEMBERED = 4_096  # verdicts; storage asks for each one right after it was given
 
 
 class Store:
-    """What moderation keeps. Every method is one transaction."""
+    """What moderation keeps. Every method is one transaction.
+
+    A verdict never changes once it is stored, so the newest ones are remembered.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._recent: OrderedDict[str, Verdict] = OrderedDict()
 
     async def record(
         self, verdict: Verdict, note: AuditNote, announce: Announce, table_version: int | None = None
@@ -37,11 +46,17 @@ class Store:
         A verdict id that is stored already keeps its first row, which is returned. None when `table_version` is given
         and the table of blocked pictures has another version by now: the verdict must be given anew.
         """
-        return await self._database.write(lambda c: _record(c, verdict, note, announce, table_version))
+        stored = await self._database.write(lambda c: _record(c, verdict, note, announce, table_version))
+        if stored is not None:
+            self._remember(stored)
+        return stored
 
     async def verdict(self, verdict_id: str, tenant: str) -> Verdict | None:
         """The verdict, if it is the tenant's; an empty tenant sees all."""
-        return await self._database.read(lambda connection: _verdict(connection, verdict_id, tenant))
+        found = self._recent.get(verdict_id)
+        if found is None:
+            found = await self._database.read(lambda connection: _verdict(connection, verdict_id))
+        return found if found is not None and tenant in ("", found.subject.tenant) else None
 
     async def hash_table(self) -> HashTable:
         """All blocked pictures."""
@@ -50,6 +65,11 @@ class Store:
     async def block(self, entries: Sequence[BlockedHash], source: str) -> int:
         """Adds blocked pictures; tells how many were new. Verdicts in flight are given anew."""
         return await self._database.write(lambda connection: _block(connection, entries, source))
+
+    def _remember(self, verdict: Verdict) -> None:
+        self._recent[verdict.verdict_id] = verdict
+        if len(self._recent) > REMEMBERED:
+            self._recent.popitem(last=False)
 
 
 def _record(
@@ -60,8 +80,9 @@ def _record(
         return None
     stamped = replace(verdict, create_us=now)
     if not insert_or_ignore(connection, VERDICTS, verdict_row(stamped)):
-        return _verdict(connection, verdict.verdict_id, verdict.subject.tenant)
-    connection.execute(sa.insert(AUDIT_RECORDS), audit_row(new_id("aud"), stamped, note))
+        first = _verdict(connection, verdict.verdict_id)
+        return first if first is not None and first.subject.tenant == verdict.subject.tenant else None
+    connection.execute(_AUDIT, audit_row(new_id("aud"), stamped, note))
     for event in announce(stamped):
         append(connection, OUTBOX, event)
     return stamped
@@ -73,11 +94,8 @@ def _now_and_version(connection: sa.Connection, lock: bool) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def _verdict(connection: sa.Connection, verdict_id: str, tenant: str) -> Verdict | None:
-    query = sa.select(VERDICTS).where(VERDICTS.c.verdict_id == verdict_id)
-    if tenant:
-        query = query.where(VERDICTS.c.tenant == tenant)
-    row = connection.execute(query).mappings().one_or_none()
+def _verdict(connection: sa.Connection, verdict_id: str) -> Verdict | None:
+    row = connection.execute(_BY_ID, {"wanted": verdict_id}).mappings().one_or_none()
     return None if row is None else verdict_of(row)  # type: ignore[arg-type]  # keys are column names
 
 
