@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from deploy.local.checks import GrpcReady
+from deploy.local.kept import Kept, Surroundings
+from deploy.local.processes import Process
 from deploy.local.triton import remove_shared_memory
 from services.inference.catalog import Models
 from services.inference.engine.errors import EngineError
@@ -21,6 +24,7 @@ from services.inference.engine.manifest import read_models
 from services.inference.engines.base import Engine, State
 from tests.conftest import ROOT, free_port, missing
 
+TRITON = (sys.executable, "-m", "deploy.local.triton")
 DEADLINE_S = 60.0
 SLOTS = 4
 WAITING = 3
@@ -78,29 +82,51 @@ def triton_process(models_folder: Path, tmp_path_factory: pytest.TempPathFactory
         yield check.stderr.decode().strip()
         return
     work = tmp_path_factory.mktemp("triton")
-    ports = [free_port() for _ in range(3)]
-    command = [sys.executable, "-m", "deploy.local.triton"]
-    environment = {
-        **os.environ,
-        "IMAGEMESH_MODELS": str(models_folder),
-        "IMAGEMESH_TRITON_WORK": str(work),
-        "IMAGEMESH_TRITON_GRPC_PORT": str(ports[0]),
-        "IMAGEMESH_TRITON_HTTP_PORT": str(ports[1]),
-        "IMAGEMESH_TRITON_METRICS_PORT": str(ports[2]),
-        "IMAGEMESH_TELEMETRY_DIR": str(work / "telemetry"),
-        "IMAGEMESH_ENGINE_SLOTS": str(SLOTS),
-        "IMAGEMESH_ENGINE_WAITING": str(WAITING),
-        "IMAGEMESH_TRITON_EXIT_TIMEOUT": "1",
-    }
+    port = free_port()
+    environment = {**os.environ, **triton_environment(models_folder, work, port)}
     with (work / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
-    yield RunningTriton(f"127.0.0.1:{ports[0]}", process.pid, work / "telemetry")
+        process = subprocess.Popen(TRITON, cwd=ROOT, env=environment, stdout=log, stderr=log)
+    yield RunningTriton(f"127.0.0.1:{port}", process.pid, work / "telemetry")
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
         process.wait(timeout=15)
     process.kill()
     process.wait()
     remove_shared_memory(work)
+
+
+def triton_environment(models_folder: Path, work: Path, port: int) -> dict[str, str]:
+    return {
+        "IMAGEMESH_MODELS": str(models_folder),
+        "IMAGEMESH_TRITON_WORK": str(work),
+        "IMAGEMESH_TRITON_GRPC_PORT": str(port),
+        "IMAGEMESH_TRITON_HTTP_PORT": str(free_port()),
+        "IMAGEMESH_TRITON_METRICS_PORT": str(free_port()),
+        "IMAGEMESH_TELEMETRY_DIR": str(work / "telemetry"),
+        "IMAGEMESH_ENGINE_SLOTS": str(SLOTS),
+        "IMAGEMESH_ENGINE_WAITING": str(WAITING),
+        "IMAGEMESH_TRITON_EXIT_TIMEOUT": "1",
+    }
+
+
+@pytest.fixture
+async def kept_triton(
+    triton_process: RunningTriton | str, models_folder: Path, tmp_path: Path
+) -> AsyncIterator[RunningTriton]:
+    """A Triton of one test alone that is started again when it dies, as the launcher and a pod do."""
+    if isinstance(triton_process, str):
+        missing(f"Triton ({triton_process})")
+    port = free_port()
+    check = GrpcReady(port, service="")
+    process = Process("triton", TRITON, check, triton_environment(models_folder, tmp_path, port))
+    (tmp_path / "logs").mkdir()
+    kept = Kept(process, Surroundings(dict(os.environ), tmp_path / "logs", lambda _: None))
+    kept.start([])
+    async with asyncio.timeout(DEADLINE_S):
+        await kept.up.wait()
+    yield RunningTriton(f"127.0.0.1:{port}", kept.standing.pid, tmp_path / "telemetry")
+    await kept.stop()
+    remove_shared_memory(tmp_path)
 
 
 async def build(name: str, models: Models, request: pytest.FixtureRequest) -> Engine:
@@ -115,15 +141,15 @@ async def build(name: str, models: Models, request: pytest.FixtureRequest) -> En
     return TritonEngine(TritonConfig(triton.target, silence_seconds=0.5))
 
 
-async def until_drawing(engine: Engine, model_id: str = "tiny") -> None:
-    """Waits until the model is ready; fails when it failed."""
+async def until_drawing(engine: Engine, model_id: str = "tiny", failed_is_final: bool = True) -> None:
+    """Waits until the model is ready; fails when it failed, unless it is being brought back."""
 
     async def ready() -> bool:
         try:
             status = (await engine.statuses()).get(model_id)
         except EngineError:  # not there yet
             return False
-        assert status is None or status.state is not State.FAILED, status
+        assert not failed_is_final or status is None or status.state is not State.FAILED, status
         return status is not None and status.state is State.READY
 
     await eventually(ready)
