@@ -55,27 +55,31 @@ class Archive:
         """Up to `length` bytes of an original or a rendition from `offset`."""
         return await self._objects.read(content.object_key, offset, length)
 
-    async def publish(self, asset: Asset, decision: Decision, announce: Announce) -> Asset:
-        """Lets the asset out if moderation's verdict allows these very bytes and their hash is not blocked."""
-        verdict = await self._verdicts.get(decision.verdict_id, asset.tenant)
-        require(verdict, decision.verdict_id, asset.content.sha256)
-        return await self._store.change(asset, lambda a, blocked: assets.publish(a, decision, blocked), announce)
+    async def publish(self, tenant: str, decision: Decision, announce: Announce) -> Asset:
+        """Lets the tenant's asset out if moderation's verdict allows these very bytes and their hash is not blocked."""
+        verdict = await self._verdicts.get(decision.verdict_id, tenant)
 
-    async def block(self, asset: Asset, decision: Decision, announce: Announce) -> Asset:
+        def let_out(asset: Asset, blocked: bool) -> Asset:
+            require(verdict, decision.verdict_id, asset.content.sha256)
+            return assets.publish(asset, decision, blocked)
+
+        return await self._store.change(decision.asset_id, tenant, let_out, announce)
+
+    async def block(self, tenant: str, decision: Decision, announce: Announce) -> Asset:
         """Refuses the asset."""
-        return await self._store.change(asset, lambda a, _: assets.block(a, decision), announce)
+        return await self._store.change(decision.asset_id, tenant, lambda a, _: assets.block(a, decision), announce)
 
     async def withdraw(self, asset: Asset, reason: str, announce: Announce) -> Asset:
         """Takes one asset out of service."""
-        return await self._store.change(asset, lambda a, _: assets.withdraw(a), announce, reason)
+        return await self._store.change(asset.asset_id, asset.tenant, lambda a, _: assets.withdraw(a), announce, reason)
 
     async def hold(self, asset: Asset, held: bool, announce: Announce) -> Asset:
         """Sets or lifts the legal hold."""
-        return await self._store.change(asset, lambda a, _: assets.hold(a, held), announce)
+        return await self._store.change(asset.asset_id, asset.tenant, lambda a, _: assets.hold(a, held), announce)
 
     async def delete(self, asset: Asset, announce: Announce, swept: Callable[[], None]) -> Asset:
         """Purges the asset; `swept` is called to have unshared bytes removed soon."""
-        purged = await self._store.change(asset, lambda a, _: assets.purge(a), announce)
+        purged = await self._store.change(asset.asset_id, asset.tenant, lambda a, _: assets.purge(a), announce)
         swept()
         return purged
 

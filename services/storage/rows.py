@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -24,5 +24,5 @@ def asset_of(row: sa.Row[Any]) -> Asset:
 
 def asset_values(asset: Asset) -> dict[str, Any]:
     """The columns of an asset."""
-    values = {field.name: getattr(asset, field.name) for field in fields(Asset)}
-    return {**asdict(values.pop("content")), **asdict(values.pop("provenance")), **values}
+    values = dict(vars(asset))
+    return {**vars(values.pop("content")), **vars(values.pop("provenance")), **values}

@@ -32,6 +32,7 @@ SAVE = (
 KEY_BY_CONTENT = sa.select(ORIGINALS.c.object_key).where(
     ORIGINALS.c.tenant == sa.bindparam("whose"), ORIGINALS.c.sha256 == sa.bindparam("what")
 )
+ADD_ORIGINAL = sa.insert(ORIGINALS)
 BLOCKED_BY_HASH = sa.select(BLOCKED_HASHES.c.sha256).where(BLOCKED_HASHES.c.sha256 == sa.bindparam("what"))
 
 Move = Callable[[Asset, bool], Asset]
@@ -62,10 +63,7 @@ class AssetStore:
 
     async def get(self, asset_id: str, tenant: str) -> Asset:
         """The asset; NotFound when there is none or it is another tenant's."""
-        found = await self._database.read(lambda c: _find(c, asset_id))
-        if found is None or tenant not in ("", found.tenant):
-            raise assets.not_found(asset_id)
-        return found
+        return await self._database.read(lambda c: _of_tenant(c, asset_id, tenant))
 
     async def get_many(self, asset_ids: Iterable[str], tenant: str) -> dict[str, Asset]:
         """Those of the assets that exist and are the tenant's, by id."""
@@ -93,14 +91,11 @@ class AssetStore:
         """Makes a row over the bytes of a PUBLISHED asset of the same tenant; returns source and copy."""
         return await self._database.write(lambda c: _copy(c, source_id, new))
 
-    async def change(self, asset: Asset, move: Move, announce: Announce, reason: str = "") -> Asset:
-        """Moves one asset and tells of it, in one transaction."""
+    async def change(self, asset_id: str, tenant: str, move: Move, announce: Announce, reason: str = "") -> Asset:
+        """Moves one asset and tells of it, in one transaction; NotFound as for `get`."""
 
         def write(connection: sa.Connection) -> Asset:
-            lock_content(connection, asset.content.sha256)
-            present = _find(connection, asset.asset_id)
-            if present is None:
-                raise assets.not_found(asset.asset_id)
+            present = _locked(connection, asset_id, tenant)
             moved = move(present, _is_blocked(connection, present.content.sha256))
             return _save(connection, present, moved, lambda changed: announce(changed, reason))
 
@@ -146,10 +141,26 @@ class AssetStore:
         return result
 
 
-def lock_content(connection: sa.Connection, sha256: str) -> None:
-    """Until the end of the transaction nobody else changes rows of this content (SQLite has one writer anyway)."""
-    if connection.dialect.name == "postgresql":
-        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(int(sha256[:15], 16), sa.BigInteger))))
+def lock_content(connection: sa.Connection, sha256: str) -> bool:
+    """Until the end of the transaction nobody else changes rows of this content; what was read before is to be read
+    again where it answers True (SQLite has one writer anyway)."""
+    if connection.dialect.name != "postgresql":
+        return False
+    connection.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.literal(int(sha256[:15], 16), sa.BigInteger))))
+    return True
+
+
+def _locked(connection: sa.Connection, asset_id: str, tenant: str) -> Asset:
+    found = _of_tenant(connection, asset_id, tenant)
+    again = lock_content(connection, found.content.sha256)
+    return _of_tenant(connection, asset_id, tenant) if again else found
+
+
+def _of_tenant(connection: sa.Connection, asset_id: str, tenant: str) -> Asset:
+    found = _find(connection, asset_id)
+    if found is None or tenant not in ("", found.tenant):
+        raise assets.not_found(asset_id)
+    return found
 
 
 def doom(connection: sa.Connection, object_keys: Iterable[str]) -> None:
@@ -171,7 +182,7 @@ def _add(connection: sa.Connection, new: NewAsset, content: Content, written: bo
         return _first(connection, new)
     if stored_key is None:
         values = {"tenant": new.tenant, "sha256": content.sha256, "object_key": content.object_key}
-        connection.execute(sa.insert(ORIGINALS), values)
+        connection.execute(ADD_ORIGINAL, values)
     return added
 
 
@@ -266,13 +277,9 @@ def _now(connection: sa.Connection) -> int:
     return int(connection.execute(NOW).scalar_one())
 
 
-def _of_tenant(tenant: str) -> list[sa.ColumnElement[bool]]:
-    return [ASSETS.c.tenant == tenant] if tenant else []
-
-
 def _conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
     state = ASSETS.c.state != State.PURGED if wanted.state is None else ASSETS.c.state == wanted.state
-    conditions = [state, *_of_tenant(wanted.tenant)]
+    conditions = [state, *([ASSETS.c.tenant == wanted.tenant] if wanted.tenant else [])]
     if wanted.kind is not None:
         conditions.append(ASSETS.c.kind == wanted.kind)
     if wanted.job_id:
