@@ -33,11 +33,13 @@ _OF_JOBS = (
     .where(attempts.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
     .order_by(attempts.c.job_id, attempts.c.ordinal)
 )
-_JOB = sa.select(jobs).where(jobs.c.job_id == sa.bindparam("v_job"))
+_FACTS = (jobs.c[name] for name in ("job_id", "tenant", "key_id", "user", "version", "traceparent", "tracestate"))
+_JOB = sa.select(*_FACTS).where(jobs.c.job_id == sa.bindparam("v_job"))
 _JOB_HELD = _JOB.where(jobs.c.epoch == sa.bindparam("v_epoch"), jobs.c.state == "RUNNING").with_for_update()
 _NEXT_ORDINAL = sa.select(sa.func.coalesce(sa.func.max(attempts.c.ordinal), 0) + 1).where(
     attempts.c.job_id == sa.bindparam("v_job")
 )
+_ADD = sa.insert(attempts).values(start_time=now_us())
 _IDENTIFY = (
     sa.update(attempts)
     .where(attempts.c.attempt_id == sa.bindparam("v_attempt"))
@@ -199,7 +201,7 @@ def _begin(connection: sa.Connection, lease: Lease, attempt: NewAttempt) -> int:
         "worst_micros": attempt.worst_micros,
         "epoch": lease.epoch,
     }
-    connection.execute(sa.insert(attempts).values(start_time=now_us()), values)
+    connection.execute(_ADD, values)
     return ordinal
 
 
