@@ -25,7 +25,7 @@ def main() -> None:
     """Exit status 0 when the picture is there and one trace shows every part."""
     shutil.rmtree(HOME, ignore_errors=True)
     PICTURE.parent.mkdir(exist_ok=True)
-    print(f'$ imagemesh generate "{PROMPT}" -o {PICTURE.relative_to(ROOT)} --seed 7', flush=True)
+    print(f'$ imagemesh generate "{PROMPT}" -o {PICTURE.relative_to(ROOT)} --seed 10', flush=True)
     job = _generate()
     print(f"\n$ imagemesh trace {job}", flush=True)
     _run("trace", job)
@@ -38,7 +38,7 @@ def main() -> None:
 
 def _generate() -> str:
     """Runs the command as a person would, shows what it says, and returns the job's id."""
-    arguments = (*COMMAND, "generate", PROMPT, "-o", str(PICTURE), "--seed", "7")
+    arguments = (*COMMAND, "generate", PROMPT, "-o", str(PICTURE), "--seed", "10")
     process = subprocess.Popen(arguments, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True)
     said = ""
     assert process.stdout is not None
