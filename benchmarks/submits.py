@@ -65,7 +65,7 @@ async def _router(folder: Path) -> AsyncIterator[tuple[str, str]]:
         "IMAGEMESH_CATALOG": str(write_catalog(folder / "catalog.yaml", [nowhere])),
         "IMAGEMESH_BOOTSTRAP_KEY_FILE": str(folder / "key"),
         "IMAGEMESH_TRACE_RATIO": "0.01",
-        "IMAGEMESH_MAX_QUEUED_JOBS": "1000000",
+        "IMAGEMESH_QUEUE_LIMIT": "1000000",
     }
     api = await asyncio.create_subprocess_exec(sys.executable, "-m", "services.router", "api", env=environment)
     try:
