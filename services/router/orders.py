@@ -17,7 +17,7 @@ from services.router.leases import Attempt
 from services.router.peers.storage import Storage
 from services.router.providers.base import InputImage, Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import Charge, ErrorKind, ProviderError, treatment
-from services.router.runs import KIND, Paid, Run
+from services.router.runs import KIND, Grip, Paid, Run
 from services.router.specs import picture_seed
 
 WRITE_PAUSE = 0.25
@@ -58,17 +58,22 @@ class _Order:
 
 
 class _Listener:
-    """Stores the provider's id and passes progress on."""
+    """Stores the provider's id, keeps it at hand, and passes progress on."""
 
-    def __init__(self, attempts: AttemptStore, order: _Order) -> None:
-        self._attempts = attempts
-        self._order = order
+    def __init__(self, store: Callable[[str], Awaitable[None]], grip: Grip, request_id: str = "") -> None:
+        self._store = store
+        self._grip = grip
+        self.request_id = request_id
 
     async def accepted(self, provider_request_id: str) -> None:
-        await self._attempts.identify(self._order.run.lease, self._order.attempt_id, provider_request_id)
+        self.request_id = provider_request_id
+        await self._store(provider_request_id)
 
     def progress(self, step: int, steps: int) -> None:
-        self._order.run.grip.progressed(step, steps)
+        self._grip.progressed(step, steps)
+
+
+_Calling = Callable[[_Listener], Awaitable[ProviderResult]]
 
 
 class Orders:
@@ -102,11 +107,11 @@ class Orders:
         images = await self._images(run)
         run.require_lease(self._margin)
         await self._attempts.begin(run.lease, _row(order))
-        call = replace(provider_call(order, images), before_sending=lambda: run.require_lease(self._margin))
-        return await self._settled(order, lambda: self._submit(order, call))
+        call = replace(provider_call(order, images, run.ends), before_sending=lambda: run.require_lease(self._margin))
+        return await self._settled(order, lambda listener: self._submit(order, call, listener))
 
     async def take_up(self, run: Run, attempt: Attempt) -> Delivered | Failed:
-        """Go on with an order that an earlier run placed and nobody finished."""
+        """Go on with an order that an earlier run placed and nobody finished. It is paid for: the grace bounds it."""
         provider = self._providers.get(attempt.provider)
         candidate = next(
             (c for c in run.candidates if c.provider == attempt.provider and c.model == attempt.model), None
@@ -116,20 +121,26 @@ class Orders:
         order = _Order(run, attempt.attempt_id, candidate, provider, attempt.indices)
         if not (provider.capabilities.resumable and attempt.provider_request_id):
             return await self._abandon(run, attempt, "the worker was lost while the provider drew")
-        call = provider_call(order, await self._images(run))
-        listener = _Listener(self._attempts, order)
-        return await self._settled(order, lambda: provider.resume(call, attempt.provider_request_id, listener))
+        call, request_id = provider_call(order, await self._images(run), run.grace_ends), attempt.provider_request_id
+        return await self._settled(order, lambda listener: provider.resume(call, request_id, listener), request_id)
 
     async def call_off(self, run: Run) -> None:
-        """Call off at their providers what earlier runs left under way; for a job that is to be canceled."""
-        for attempt in unfinished(run):
-            provider = self._providers.get(attempt.provider)
-            able = provider is not None and provider.capabilities.cancelable and attempt.provider_request_id
-            state = AttemptState.CANCELED if able or attempt.replay_safe else AttemptState.UNKNOWN
-            if provider is not None and able:
-                with contextlib.suppress(ProviderError):
-                    await provider.cancel(attempt.provider_request_id)
-            await self._attempts.finish(run.lease, attempt.attempt_id, AttemptEnd(state, failure=_canceled()))
+        """Call off at their providers what is under way, by any run; for a job that is to be canceled."""
+        for attempt in await self._attempts.list(run.lease.job_id):
+            if attempt.state == AttemptState.RUNNING:
+                off = await self._canceled_there(attempt) or attempt.replay_safe
+                end = AttemptEnd(AttemptState.CANCELED if off else AttemptState.UNKNOWN, failure=_canceled())
+                await self._attempts.finish(run.lease, attempt.attempt_id, end)
+
+    async def _canceled_there(self, attempt: Attempt) -> bool:
+        provider = self._providers.get(attempt.provider)
+        if provider is None or not (provider.capabilities.cancelable and attempt.provider_request_id):
+            return False
+        try:
+            await provider.cancel(attempt.provider_request_id)
+        except ProviderError:
+            return False
+        return True
 
     async def succeeded(self, run: Run, delivered: Delivered, images: bytes, count: int) -> None:
         """The pictures of a delivery are stored: so many of them, as `images`."""
@@ -152,19 +163,25 @@ class Orders:
         order = _Order(run, delivered.attempt_id, candidate, provider, delivered.indices)
         return await self._failed(order, ProviderError(ErrorKind.BROKEN_ANSWER, message))
 
-    async def _submit(self, order: _Order, call: ProviderCall) -> ProviderResult:
+    async def _submit(self, order: _Order, call: ProviderCall, listener: _Listener) -> ProviderResult:
         order.run.require_lease(self._margin)
-        return await order.provider.submit(call, _Listener(self._attempts, order))
+        return await order.provider.submit(call, listener)
 
-    async def _settled(self, order: _Order, call: Callable[[], Awaitable[ProviderResult]]) -> Delivered | Failed:
+    async def _settled(self, order: _Order, call: _Calling, request_id: str = "") -> Delivered | Failed:
+        listener = _Listener(lambda known: self._identify(order, known), order.run.grip, request_id)
         try:
-            result = await call()
+            result = await call(listener)
         except ProviderError as error:
             return await self._failed(order, error)
         except asyncio.CancelledError:
-            await self._broken_off(order)
+            with contextlib.suppress(MeshError):  # the lease may be lost; the next holder sees an unfinished order
+                await self._broken_off(order, listener.request_id)
             raise
         return Delivered(order.attempt_id, order.choice, order.indices[: len(result.images)], result)
+
+    async def _identify(self, order: _Order, request_id: str) -> None:
+        run = order.run
+        await self._surely(run, lambda: self._attempts.identify(run.lease, order.attempt_id, request_id))
 
     async def _failed(self, order: _Order, error: ProviderError) -> Failed:
         safe = order.provider.capabilities.replay_safe
@@ -175,17 +192,20 @@ class Orders:
             cost_micros=order.worst_micros if charge is Charge.WORST_CASE else 0,
             provider_request_id=error.provider_request_id,
         )
-        await self._attempts.finish(order.run.lease, order.attempt_id, end)
+        await self._surely(order.run, lambda: self._attempts.finish(order.run.lease, order.attempt_id, end))
         return Failed(order.candidate.provider, order.candidate.model, error.kind, error.message, error.retry_after)
 
-    async def _broken_off(self, order: _Order) -> None:
-        """The task was canceled: what the provider does with the order is known only of a replay-safe one."""
-        state = AttemptState.CANCELED if order.provider.capabilities.replay_safe else AttemptState.UNKNOWN
-        with contextlib.suppress(MeshError):  # the lease may be lost; the next holder then sees an unfinished order
+    async def _broken_off(self, order: _Order, request_id: str) -> None:
+        """The task was canceled: an order that can be taken up or called off by its id is left to who comes next."""
+        can = order.provider.capabilities
+        if request_id and (can.resumable or can.cancelable):
+            await self._identify(order, request_id)  # the cancel may have come before it was stored
+        else:
+            state = AttemptState.CANCELED if can.replay_safe else AttemptState.UNKNOWN
             await self._attempts.finish(order.run.lease, order.attempt_id, AttemptEnd(state, failure=_canceled()))
 
     async def _surely(self, run: Run, write: Callable[[], Awaitable[None]]) -> None:
-        """Writes a fact that was paid for, again and again while the lease lasts."""
+        """Writes a fact that only this run knows, again and again while the lease lasts."""
         while True:
             try:
                 return await write()
@@ -224,8 +244,8 @@ def cost_of(candidate: Candidate, result: ProviderResult) -> int:
     return candidate.call_cost(len(result.images), result.usage).micros
 
 
-def provider_call(order: _Order, images: tuple[InputImage, ...]) -> ProviderCall:
-    """The order in the provider's terms, bounded by the job's remaining time."""
+def provider_call(order: _Order, images: tuple[InputImage, ...], ends: float) -> ProviderCall:
+    """The order in the provider's terms; `ends`, on the run's clock, bounds it as the model's own timeout does."""
     run, spec, candidate = order.run, order.run.spec, order.candidate
     return ProviderCall(
         attempt_id=order.attempt_id,
@@ -234,7 +254,7 @@ def provider_call(order: _Order, images: tuple[InputImage, ...]) -> ProviderCall
         model_id=candidate.model,
         model_version=candidate.version,
         prompt=spec.prompt,
-        timeout=max(0.0, min(candidate.timeout_s, run.ends - run.clock())),
+        timeout=max(0.0, min(candidate.timeout_s, ends - run.clock())),
         operation=spec.operation.value,
         negative_prompt=spec.negative_prompt,
         width=candidate.size.width,

@@ -1,0 +1,127 @@
+"""Orders at providers that work asynchronously: taken up by their id, called off by it, never lost for want of it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mesh.errors import Unavailable
+from services.router.leases import Ended, Lease
+from services.router.providers.base import Listener, ProviderCall, ProviderResult
+from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.tables import attempts, jobs
+from services.router.worker import Worker
+from tests.router.rig import Rig, ScriptedProvider
+from tests.router.stores import Stores
+from tests.router.test_worker import Desk
+
+
+class Slow(ScriptedProvider):
+    """Says its id at once and hangs unless `ready`; can be taken up and called off by the id."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._can = dataclasses.replace(self._can, resumable=True, cancelable=True)
+        self.ready = asyncio.Event()
+        self.accepted = asyncio.Event()
+        self.resumed: list[tuple[str, float]] = []
+        self.canceled: list[str] = []
+        self.cancel_fails = False
+
+    async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
+        self.calls.append(call)
+        await listener.accepted("vendor-1")
+        self.accepted.set()
+        await self.ready.wait()
+        return self._draw(call, "draw")
+
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        self.resumed.append((provider_request_id, call.timeout))
+        return self._draw(call, "draw")
+
+    async def cancel(self, provider_request_id: str) -> None:
+        self.canceled.append(provider_request_id)
+        if self.cancel_fails:
+            raise ProviderError(ErrorKind.OVERLOADED, "not now")
+
+
+@pytest.fixture
+def rig(stores: Stores, tmp_path: Path) -> Rig:
+    rig = Rig(stores, tmp_path)
+    rig.one = rig.providers["one"] = Slow("one")
+    return rig
+
+
+def slow(rig: Rig) -> Slow:
+    assert isinstance(rig.one, Slow)
+    return rig.one
+
+
+async def stop_while_drawing(desk: Desk) -> None:
+    async with desk.working(drain_s=0.1):
+        await slow(desk.rig).accepted.wait()
+    desk.stopping.clear()
+
+
+async def test_stopping_leaves_an_order_with_an_id_to_the_next_worker(rig: Rig) -> None:
+    desk = Desk(rig)
+    job_id = await rig.submit()
+    await stop_while_drawing(desk)
+    assert [(row.state, row.provider_request_id) for row in await rig.stores.rows(attempts)] == [
+        ("RUNNING", "vendor-1")
+    ]
+    async with desk.working(owner="w2"):
+        await desk.until_state("SUCCEEDED")
+    assert [request_id for request_id, _ in slow(rig).resumed] == ["vendor-1"]
+    assert (len(rig.one.calls), rig.two.calls) == (1, [])
+    assert (await rig.record(job_id)).state == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(("fails", "state"), [(False, "CANCELED"), (True, "UNKNOWN")])
+async def test_a_cancel_calls_the_order_off_at_its_provider(rig: Rig, fails: bool, state: str) -> None:
+    slow(rig).cancel_fails = fails
+    desk = Desk(rig)
+    job_id = await rig.submit()
+    async with desk.working() as worker:
+        await _cancel(desk, worker, job_id)
+        await desk.until_state("CANCELED")
+    assert slow(rig).canceled == ["vendor-1"]
+    assert [row.state for row in await rig.stores.rows(attempts)] == [state]
+
+
+async def _cancel(desk: Desk, worker: Worker, job_id: str) -> None:
+    await slow(desk.rig).accepted.wait()
+    await desk.rig.stores.jobs.cancel("acme", job_id)
+    worker.cancel_wanted(job_id)
+
+
+async def test_an_order_past_the_deadline_is_taken_up_with_the_time_a_call_takes(rig: Rig) -> None:
+    desk = Desk(rig)
+    await rig.submit(deadline_s=20)
+    await stop_while_drawing(desk)
+    past = jobs.update().values(deadline=jobs.c.create_time)
+    await rig.stores.database.write(lambda c: c.execute(past) and None)
+    assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
+    ((_, timeout),) = slow(rig).resumed
+    assert timeout > 1
+    assert [row.state for row in await rig.stores.rows(jobs)] == ["SUCCEEDED"]
+
+
+async def test_the_id_is_stored_however_busy_the_database_is(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow(rig).ready.set()
+    await rig.submit()
+    identify, busy = rig.stores.attempts.identify, [1, 1, 1]
+
+    async def sometimes(lease: Lease, attempt_id: str, provider_request_id: str) -> None:
+        if busy:
+            busy.pop()
+            raise Unavailable("the database is busy")
+        await identify(lease, attempt_id, provider_request_id)
+
+    monkeypatch.setattr(rig.stores.attempts, "identify", sometimes)
+    assert isinstance(await rig.walk(await rig.claim()), Ended)
+    assert not busy
+    assert [row.state for row in await rig.stores.rows(jobs)] == ["SUCCEEDED"]
