@@ -141,7 +141,7 @@ def give_up_lost(connection: sa.Connection, job_ids: Sequence[str]) -> None:
 
 
 def give_up_all(connection: sa.Connection, job_id: str) -> None:
-    """Turns into UNKNOWN whatever is under way for a job that nobody will work on again."""
+    """Ends whatever is under way for a job that nobody will work on again: UNKNOWN, FAILED where a repeat is free."""
     _give_up(connection, _UNDER_WAY, [job_id])
 
 
@@ -149,7 +149,8 @@ def _give_up(connection: sa.Connection, which: sa.Select[Any], job_ids: Sequence
     for row in connection.execute(which, {"job_ids": list(job_ids)}).all():
         job = connection.execute(_JOB, {"v_job": row.job_id}).one()
         lost = MeshError("the worker was lost while the provider drew", reason="ATTEMPT_OUTCOME_UNKNOWN")
-        _end(connection, job, row.attempt_id, AttemptEnd("UNKNOWN", failure=lost))
+        state = "FAILED" if row.replay_safe else "UNKNOWN"
+        _end(connection, job, row.attempt_id, AttemptEnd(state, failure=lost))
 
 
 def message(attempt: Attempt) -> job_pb2.Attempt:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from mesh import outbox
 from mesh.db import now_us, upsert
 from mesh.status import to_rpc_status
-from services.router import job_events, ledger, ledger_store
+from services.router import attempt_store, job_events, ledger, ledger_store
 from services.router.job_events import JobEnding, Subject
 from services.router.leases import Ended, Ending, Lease
 from services.router.ledger_store import Account
@@ -65,8 +65,11 @@ _FORGET_INPUTS = sa.delete(job_inputs).where(job_inputs.c.job_id == sa.bindparam
 
 
 def end_leased(connection: sa.Connection, lease: Lease, ending: Ending) -> Ended | None:
-    """Ends the job of a lease; None when the lease is lost or the job has ended."""
-    return _end(connection, _END_LEASED, {"v_job": lease.job_id, "v_epoch": lease.epoch}, ending)
+    """Ends the job of a lease, and what earlier runs left under way; None when the lease is lost or the job ended."""
+    ended = _end(connection, _END_LEASED, {"v_job": lease.job_id, "v_epoch": lease.epoch}, ending)
+    if ended is not None and lease.epoch > 1:  # a first run leaves nothing to itself
+        attempt_store.give_up_all(connection, lease.job_id)
+    return ended
 
 
 def end_queued(connection: sa.Connection, job_id: str, ending: Ending) -> Ended | None:

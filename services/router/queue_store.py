@@ -170,7 +170,6 @@ def _claimed_job(row: Any, owner: str, attempts: tuple[Attempt, ...]) -> Claimed
 def _end_lost(connection: sa.Connection, job: ClaimedJob) -> None:
     text = f"the job's worker was lost {job.step_losses} times in the step {job.step or 'begin'!r}"
     endings.end_leased(connection, job.lease, Ending("FAILED", failure=Internal(text, reason="WORKER_LOST")))
-    attempt_store.give_up_all(connection, job.lease.job_id)
 
 
 def _tell_started(connection: sa.Connection, job: ClaimedJob) -> None:

@@ -7,6 +7,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from imagemesh.router.v1 import job_pb2
 
 from mesh.errors import Unavailable
 from services.router.leases import Ended, Lease
@@ -108,6 +109,18 @@ async def test_an_order_past_the_deadline_is_taken_up_with_the_time_a_call_takes
     ((_, timeout),) = slow(rig).resumed
     assert timeout > 1
     assert [row.state for row in await rig.stores.rows(jobs)] == ["SUCCEEDED"]
+
+
+async def test_a_job_that_cannot_go_on_leaves_no_order_under_way(rig: Rig) -> None:
+    desk = Desk(rig)
+    await rig.submit()
+    await stop_while_drawing(desk)
+    spec = job_pb2.GenerationSpec(prompt="p", model="gone", count=1).SerializeToString()
+    await rig.stores.database.write(lambda c: c.execute(jobs.update().values(spec=spec)) and None)
+    assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
+    assert [row.state for row in await rig.stores.rows(jobs)] == ["FAILED"]
+    assert [row.state for row in await rig.stores.rows(attempts)] == ["UNKNOWN"]
+    assert "HOLD" in [kind for kind, _ in await rig.stores.kinds()]
 
 
 async def test_the_id_is_stored_however_busy_the_database_is(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
