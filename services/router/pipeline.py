@@ -20,6 +20,7 @@ from services.router.inputs import Inputs
 from services.router.jobs import JobState, WaitingFor
 from services.router.judging import Judge, expire
 from services.router.leases import Ended, Ending, LeaseLost, Parking
+from services.router.money import Money
 from services.router.orders import Orders, unfinished
 from services.router.outcomes import ending_of, give_up
 from services.router.planning import Planner, PlanRequest
@@ -190,15 +191,14 @@ class Pipeline:
 
     async def _plan(self, run: Run) -> Turn:
         models = await self._parts.allowed_models(run.job.key_id) if run.spec.model == AUTO else frozenset[str]()
-        request = PlanRequest(run.spec, run.options, seed_given=not run.job.seed_drawn, models=models)
+        reserved = Money(run.job.reserved_micros)
+        request = PlanRequest(run.spec, run.options, not run.job.seed_drawn, models, reserved)
         try:
-            planned = self._parts.planner().plan(request)
+            run.candidates = self._parts.planner().plan(request)
         except MeshError as error:
             if not run.attempts:
                 raise
             give_up(run, GaveUp(error.reason, error.message))
-            return None
-        run.candidates = tuple(c for c in planned if c.worst_case.micros <= run.job.reserved_micros)
         return None
 
     async def _attempt(self, run: Run) -> Turn:

@@ -12,7 +12,7 @@ from mesh.validation import refuse
 from services.router.candidates import ORDERS, Candidate, job_worst_case, within
 from services.router.capabilities import Misfit, misfits, size_for
 from services.router.catalog import Catalog, ModelEntry, Route, nearest
-from services.router.money import USD
+from services.router.money import USD, Money
 from services.router.pricing import Work
 from services.router.specs import AUTO, GenerationSpec, JobOptions
 
@@ -44,12 +44,16 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What to plan. seed_given: False when the mesh drew the seed. models: the key's allowlist; empty allows all."""
+    """What to plan. seed_given: False when the mesh drew the seed. models: the key's allowlist; empty allows all.
+
+    reserved: what a job may spend at most; dearer candidates are left out, and there may be none. None leaves none out.
+    """
 
     spec: GenerationSpec
     options: JobOptions
     seed_given: bool = True
     models: frozenset[str] = frozenset()
+    reserved: Money | None = None
 
 
 class Observed(Protocol):
@@ -91,7 +95,7 @@ class Planner:
     today: Callable[[], datetime.date] = _utc_today
 
     def plan(self, request: PlanRequest) -> tuple[Candidate, ...]:
-        """Candidates in the order to try them, at least one; only the first when fallback is off.
+        """Candidates in the order to try them, at least one unless `reserved` is; only the first when fallback is off.
 
         Raises:
             NotFound: MODEL_NOT_FOUND. PermissionDenied: MODEL_NOT_ALLOWED.
@@ -105,6 +109,8 @@ class Planner:
         if not usable:
             raise _none_usable(survey.prospects)
         planned = within(usable, request.options.max_cost)
+        if request.reserved is not None:  # a goal may order them otherwise than when the job was reserved for
+            planned = tuple(candidate for candidate in planned if candidate.worst_case <= request.reserved)
         return planned if request.options.routing.fallback else planned[:1]
 
     def survey(self, request: PlanRequest) -> Survey:

@@ -1,5 +1,6 @@
 import datetime
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,12 @@ def test_candidates_in_order(catalog: Catalog, spec: Any, routing: Any, expected
 
 def test_a_seed_that_the_mesh_drew_excludes_nobody(catalog: Catalog) -> None:
     assert providers(planner(catalog), request({"seed": 7, "model": "painter"}, seed_given=False)) == ["acme", "bolt"]
+
+
+def test_without_fallback_the_first_within_the_reservation_is_taken(catalog: Catalog) -> None:
+    wanted = request({"model": "painter"}, {"fallback": False}, reserved=Money(10_000))
+    assert providers(planner(catalog), wanted) == ["bolt"]
+    assert providers(planner(catalog), replace(wanted, reserved=Money(1))) == []
 
 
 def test_the_worst_case_counts_every_call(catalog: Catalog) -> None:
