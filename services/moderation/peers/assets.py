@@ -47,17 +47,18 @@ class StorageAssets:
             raise Unavailable("storage did not answer in time", metadata={"peer": "storage"}) from error
 
     async def _collect(self, request: storage_service_pb2.ReadAssetRequest, tenant: str) -> bytes:
-        received = bytearray()
-        last = False
+        received: list[bytes] = []
+        size, last = 0, False
         call = self._storage.ReadAsset(request, timeout=self._timeout, metadata=as_tenant(tenant))
         async for response in call:
             if response.WhichOneof("load") == "chunk":
-                received += response.chunk.data
+                received.append(response.chunk.data)
+                size += len(received[-1])
                 last = response.chunk.last
-            if len(received) > LIMIT_BYTES:
+            if size > LIMIT_BYTES:
                 call.cancel()
                 text = f"the asset has more than {LIMIT_BYTES} bytes"
                 raise InvalidArgument(text, reason="IMAGE_TOO_LARGE")
         if not last:
             raise DataLoss("storage's stream ended early")
-        return bytes(received)
+        return b"".join(received)

@@ -10,7 +10,6 @@ from typing import Protocol
 
 import grpc.aio
 from imagemesh.storage.v1 import asset_pb2, storage_service_pb2, storage_service_pb2_grpc
-from imagemesh.type.v1 import image_pb2
 
 from mesh.channel import as_tenant
 from mesh.errors import DataLoss
@@ -191,12 +190,21 @@ async def _put_requests(
             epoch=holder.epoch,
         )
     )
-    view = memoryview(upload.data)
-    for offset in range(0, max(len(view), 1), CHUNK_BYTES):
-        piece = view[offset : offset + CHUNK_BYTES]
-        last = offset + CHUNK_BYTES >= len(view)
-        chunk = image_pb2.Chunk(offset=offset, data=bytes(piece), last=last, sha256=digest if last else "")
-        yield storage_service_pb2.PutAssetRequest(chunk=chunk)
+    size = len(upload.data)
+    for offset in range(0, max(size, 1), CHUNK_BYTES):
+        last = offset + CHUNK_BYTES >= size
+        yield _chunk(offset, upload.data[offset : offset + CHUNK_BYTES], digest if last else "")
+
+
+def _chunk(offset: int, data: bytes, sha256: str) -> storage_service_pb2.PutAssetRequest:
+    """Filled in place: a message given to another's constructor is copied, bytes and all."""
+    message = storage_service_pb2.PutAssetRequest()
+    chunk = message.chunk
+    chunk.offset = offset
+    chunk.data = data
+    chunk.last = bool(sha256)
+    chunk.sha256 = sha256
+    return message
 
 
 def _provenance(made: Provenance) -> asset_pb2.Provenance:
