@@ -25,6 +25,13 @@ def missing(what: str) -> None:
     pytest.skip(f"{what} is not installed")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """In CI every server must be there, so a skipped test is a failed one."""
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
