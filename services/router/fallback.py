@@ -65,6 +65,11 @@ class GaveUp:
     refused: bool = False
 
 
+def _never() -> bool:
+    """Nobody wants to stop."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is to be ordered now."""
@@ -74,6 +79,8 @@ class Wanted:
     ends: float
     """When the job's time for orders is over, on the fallback's clock."""
     fail_on_unknown: bool = False
+    stopping: Callable[[], bool] = _never
+    """Once true, nothing more is ordered in this run; the answer is then `Later` as long as somebody may still draw."""
 
 
 Ask = Callable[[Choice, tuple[int, ...]], Awaitable[Delivered | Failed]]
@@ -174,7 +181,7 @@ class Fallback:
             return give_up(history, wanted)
         while True:
             answer = await self._round(wanted, history, ask)
-            if not isinstance(answer, Later) or answer.seconds > self._pace.inline:
+            if not isinstance(answer, Later) or answer.seconds > self._pace.inline or wanted.stopping():
                 return answer
             await self._sleep(answer.seconds)
 
@@ -205,7 +212,7 @@ class Fallback:
     def _may_ask(self, choice: Choice, wanted: Wanted, history: History) -> bool:
         now = self._clock()
         free = history.resting(choice, now) == 0 and self._gate(choice) == 0
-        return now < wanted.ends and free and history.open(choice)
+        return now < wanted.ends and free and history.open(choice) and not wanted.stopping()
 
     def _rest_after(self, choice: Choice, history: History, answer: Failed) -> float:
         rounds = len(history.of(choice)) // (treatment(answer.kind, replay_safe=choice.replay_safe).retries + 1)

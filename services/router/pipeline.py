@@ -212,10 +212,13 @@ class Pipeline:
                 run.missing,
                 run.ends,
                 run.options.routing.on_unknown is OnUnknown.FAIL,
+                run.grip.draining,
             ),
             run.history,
             lambda choice, indices: self._parts.orders.place(run, choice, indices),
         )
+        if isinstance(answer, Later) and run.grip.draining():
+            return Released()
         if isinstance(answer, Later):
             return Parking(WaitingFor.PROVIDER, min(answer.seconds, 60.0))
         if isinstance(answer, GaveUp):

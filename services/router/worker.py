@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from mesh import telemetry
 from mesh.errors import MeshError, Unavailable
@@ -34,6 +34,7 @@ class Worker:
         self._look = asyncio.Event()
         self._waiting = dict.fromkeys(LANES, True)  # lanes that may hold work we have not taken
         self._beat_now = asyncio.Event()
+        self._stopping = False
 
     @property
     def held(self) -> int:
@@ -58,6 +59,9 @@ class Worker:
         beating.start()
         claiming.start()
         await stopping.wait()
+        self._stopping = True
+        for hold in self._held.values():
+            hold.stopping = True
         await claiming.stop()
         await self._drain()
         await beating.stop()
@@ -101,9 +105,19 @@ class Worker:
     async def _claim_lane(self, lane: str, limit: int) -> int:
         request = ClaimRequest(self._config.owner, lane, limit, self._config.lease_s)
         sent = self._parts.clock()
-        jobs = await self._parts.queue.claim(request)
+        claiming = asyncio.ensure_future(self._parts.queue.claim(request))
+        try:
+            await asyncio.wait({claiming})
+        except asyncio.CancelledError:  # what is being written is ours all the same: taken here, handed back at once
+            await asyncio.wait({claiming})
+            if claiming.exception() is None:
+                self._take_all(claiming.result(), sent)
+            raise
+        return self._take_all(claiming.result(), sent)
+
+    def _take_all(self, jobs: Sequence[ClaimedJob], claimed: float) -> int:
         for job in jobs:
-            self._take(Hold(job, self._config, self._parts), sent)
+            self._take(Hold(job, self._config, self._parts), claimed)
         return len(jobs)
 
     def _take(self, hold: Hold, claimed: float) -> None:
@@ -114,6 +128,7 @@ class Worker:
             earlier.lost = True
             earlier.interrupt()
         hold.leased_until = claimed + self._config.lease_s
+        hold.stopping = self._stopping
         self._held[job_id] = hold
         hold.task = asyncio.create_task(self._work(hold), name=job_id)
 
@@ -214,8 +229,6 @@ class Worker:
     async def _drain(self) -> None:
         """Jobs between steps are handed over; orders under way get their time, then are given up."""
         holds = list(self._held.values())
-        for hold in holds:
-            hold.stopping = True
         tasks = [hold.task for hold in holds if hold.task is not None]
         if not tasks:
             return

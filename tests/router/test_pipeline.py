@@ -330,6 +330,19 @@ async def test_draining_hands_over_between_steps(rig: Rig) -> None:
     assert (await rig.record(job_id)).state == "SUCCEEDED"
 
 
+async def test_draining_places_no_more_orders(rig: Rig) -> None:
+    async def stop(_call: ProviderCall) -> ProviderResult:
+        rig.grip.stop = True
+        raise ProviderError(ErrorKind.OVERLOADED, "busy")
+
+    rig.one.script = [stop]
+    await rig.submit()
+    assert isinstance(await rig.walk(await rig.claim()), Released)
+    assert (len(rig.one.calls), rig.two.calls) == (1, [])
+    rig.grip.stop = False
+    assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
+
+
 async def test_a_hidden_takedown_between_verdict_and_publish_blocks(rig: Rig) -> None:
     job_id = await rig.submit()
 

@@ -11,6 +11,7 @@ import pytest
 from imagemesh.router.v1 import job_pb2
 
 from services.router.holds import Parts, WorkerConfig
+from services.router.leases import ClaimedJob, ClaimRequest
 from services.router.tables import attempts, jobs
 from services.router.worker import Worker
 from tests.router.rig import Rig
@@ -209,6 +210,28 @@ async def test_stopping_gives_up_orders_that_take_too_long(desk: Desk) -> None:
     async with desk.working(owner="w2"):
         await desk.until_state("SUCCEEDED")
     assert (len(desk.rig.one.calls), len(desk.rig.two.calls)) == (1, 1)
+
+
+async def test_stopping_while_claiming_hands_back_what_was_claimed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim, claimed, go_on = desk.rig.stores.queue.claim, asyncio.Event(), asyncio.Event()
+
+    async def slowly(request: ClaimRequest) -> list[ClaimedJob]:
+        jobs = await claim(request)
+        if jobs:
+            claimed.set()
+            await go_on.wait()
+        return jobs
+
+    monkeypatch.setattr(desk.rig.stores.queue, "claim", slowly)
+    await desk.rig.submit()
+    async with desk.working():
+        await claimed.wait()
+        desk.stopping.set()
+        await asyncio.sleep(0.01)
+        go_on.set()
+    assert desk.rig.one.calls == []
+    (again,) = await claim(ClaimRequest("w2", "INTERACTIVE", 1))
+    assert (again.step_losses, again.taken_from) == (0, "")
 
 
 async def test_a_parked_job_is_taken_up_when_its_cause_is_gone(desk: Desk) -> None:
