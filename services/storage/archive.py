@@ -9,7 +9,7 @@ from dataclasses import replace
 from uuid import uuid4
 
 from mesh import imaging
-from mesh.errors import invalid
+from mesh.errors import DataLoss, invalid
 from mesh.ids import new_id
 from services.storage import assets
 from services.storage.assets import FORMATS, Asset, Content, Decision, Kind, NewAsset, Piece, Provenance, Put
@@ -52,8 +52,14 @@ class Archive:
         return await self._store.copy(source_id, copied)
 
     async def read(self, content: Content, offset: int, length: int) -> bytes:
-        """Up to `length` bytes of an original or a rendition from `offset`."""
-        return await self._objects.read(content.object_key, offset, length)
+        """The `length` bytes of an original or a rendition from `offset`, which lie within it.
+
+        DataLoss when the object is shorter than its row says: its readers would wait for the rest for ever.
+        """
+        data = await self._objects.read(content.object_key, offset, length)
+        if len(data) != length:
+            raise DataLoss(f"object {content.object_key} is shorter than it was", reason="INTERNAL")
+        return data
 
     async def publish(self, tenant: str, decision: Decision, announce: Announce) -> Asset:
         """Lets the tenant's asset out if moderation's verdict allows these very bytes and their hash is not blocked."""

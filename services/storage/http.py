@@ -158,9 +158,11 @@ class HttpServer:
         response.content_length = part.length
         await response.prepare(request)
         await response.write(first)
-        async for window in windows:
-            await response.write(window)
-        await response.write_eof()
+        try:
+            async for window in windows:
+                await response.write(window)
+        except MeshError as error:
+            _break_off(request, error)
         return response
 
     async def _windows(self, content: Content, part: Part) -> AsyncIterator[bytes]:
@@ -197,6 +199,13 @@ async def _mapped(request: web.Request, handler: Handler) -> web.StreamResponse:
         if error.retry_after is not None:
             response.headers["Retry-After"] = str(max(1, round(error.retry_after)))
         return response
+
+
+def _break_off(request: web.Request, error: MeshError) -> None:
+    """The head of the answer is out already: a broken connection is the only way left to tell of a failure."""
+    log.warning("http answer broken off", reason=error.reason)
+    if request.transport is not None:
+        request.transport.abort()
 
 
 def _refused(status: int, text: str) -> web.Response:

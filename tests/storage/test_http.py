@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,8 +17,9 @@ from imagemesh.storage.v1 import asset_pb2
 from imagemesh.storage.v1 import storage_service_pb2 as pb
 from yarl import URL
 
+from mesh.errors import Code
 from services.storage.signing import KeyRing, sign
-from tests.storage.running import SIGNING_KEYS, Running, internal, object_files, picture, sha256
+from tests.storage.running import SIGNING_KEYS, Running, internal, object_files, picture, refused, sha256
 
 RING = KeyRing.parse(SIGNING_KEYS)
 FAR = 4_000_000_000
@@ -262,3 +264,21 @@ async def test_bytes_that_cannot_be_read_are_a_plain_error(
     async with web.get(raw(await local.url(asset.asset_id))) as answer:
         assert answer.status == 500
         assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("left", [0, 9_000, 5 << 20])
+async def test_an_object_that_lost_its_end_is_an_error_and_no_endless_answer(
+    local: Running, web: aiohttp.ClientSession, tmp_path: Path, left: int
+) -> None:
+    data = picture(1, 2000, 1600)
+    assert len(data) > 5 << 20
+    asset = await local.published(data)
+    os.truncate(tmp_path / "objects" / object_files(tmp_path / "objects")[0], left)
+    error = await refused(local.stub.ReadAsset(pb.ReadAssetRequest(asset_id=asset.asset_id), metadata=internal()))
+    assert error.code is Code.DATA_LOSS
+    async with web.get(raw(await local.url(asset.asset_id))) as answer:
+        if answer.status == 200:  # what has begun can only be broken off
+            with pytest.raises(aiohttp.ClientPayloadError):
+                await answer.read()
+        else:
+            assert (answer.status, answer.headers["Cache-Control"]) == (500, "no-store")
