@@ -64,20 +64,18 @@ class Intake:
     async def take(self, pieces: AsyncIterator[Piece]) -> Received:
         """Every piece, then the whole, hashed and with its header read."""
         while not self.announced:
-            self._add(await self._next(pieces))
-        if await anext(pieces, None) is not None:
+            self._add(_present(await self._next(pieces)))
+        if await self._next(pieces) is not None:
             raise _broken("a message came after the last chunk")
         return self._sealed() if self.size <= INLINE_BYTES else await asyncio.to_thread(self._sealed)
 
-    async def _next(self, pieces: AsyncIterator[Piece]) -> Piece:
+    async def _next(self, pieces: AsyncIterator[Piece]) -> Piece | None:
+        """The next piece, None at the stream's end; neither is waited for longer than `idle`."""
         try:
             async with asyncio.timeout(self.limits.idle):
-                piece = await anext(pieces, None)
+                return await anext(pieces, None)
         except TimeoutError:
             raise _broken(f"no message came for {self.limits.idle:g} seconds") from None
-        if piece is None:
-            raise _broken("the stream ended before its last chunk")
-        return piece
 
     def _add(self, piece: Piece) -> None:
         for wrong, why in FAULTS:
@@ -99,6 +97,12 @@ class Intake:
         if sha256 != self.announced:
             raise _broken("the bytes do not have the sha256 of the last chunk")
         return Received(data, sha256, imaging.probe(data))
+
+
+def _present(piece: Piece | None) -> Piece:
+    if piece is None:
+        raise _broken("the stream ended before its last chunk")
+    return piece
 
 
 def _broken(why: str) -> InvalidArgument:

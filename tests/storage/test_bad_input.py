@@ -148,6 +148,17 @@ async def test_an_upload_that_stalls_is_given_up(tmp_path: Path) -> None:
         assert "no message came" in error.message
 
 
+async def test_an_upload_whose_stream_is_never_ended_is_given_up(tmp_path: Path) -> None:
+    limits = replace(Limits(), idle=0.05)
+    async with running(f"sqlite:///{tmp_path / 'db'}", DiskStore(tmp_path / "objects"), limits) as service:
+        call = service.stub.PutAsset(metadata=internal())
+        for message in whole(PICTURE):
+            await call.write(message)
+        error = await refused(call)
+        assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "CHECKSUM_MISMATCH")
+        assert service.storage.archive._memory.used == 0
+
+
 async def test_an_upload_that_its_caller_drops_leaves_nothing(local: Running, tmp_path: Path) -> None:
     call = local.stub.PutAsset(metadata=internal())
     for message in whole(PICTURE)[:3]:
