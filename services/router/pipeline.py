@@ -161,6 +161,8 @@ class Pipeline:
             except MeshError as error:
                 span.fail(error)
                 raise_if_stale(error)
+                if run.committed:  # its pictures may be out: only their own states may end it
+                    return peer_wait(run, error)
                 run.ending = Ending(JobState.FAILED, failure=error)
                 return None
             if isinstance(turn, Parking):

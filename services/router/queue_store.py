@@ -33,6 +33,9 @@ from services.router.leases import (
 from services.router.tables import job_inputs, jobs
 from services.router.tables import outbox as outbox_rows
 
+LOST_REST_S = 60.0
+"""Seconds that a committed job is left alone after too many lost workers."""
+
 
 class QueueStore:
     """The queue as workers see it. Fenced writes raise LeaseLost when another worker owns the job."""
@@ -41,7 +44,7 @@ class QueueStore:
         self._database = database
 
     async def claim(self, request: ClaimRequest) -> list[ClaimedJob]:
-        """Leases up to `limit` runnable jobs of the lane. Jobs lost too often in one step end here and are left out."""
+        """Leases up to `limit` runnable jobs of the lane. Those lost too often in one step end or rest, and are left out."""
         return await self._database.write(lambda connection: _claim(connection, request))
 
     async def heartbeat(self, owner: str, beats: Sequence[Beat], lease_s: float) -> Pulse:
@@ -155,7 +158,7 @@ def _claim(connection: sa.Connection, request: ClaimRequest) -> list[ClaimedJob]
     for row in sorted(rows, key=lambda row: row.turn):
         job = _claimed_job(row, request.owner, attempts.get(row.job_id, ()))
         if job.step_losses >= request.max_losses:
-            _end_lost(connection, job)
+            _give_up(connection, job)
         else:
             _tell_started(connection, job)
             claimed.append(job)
@@ -167,7 +170,12 @@ def _claimed_job(row: Any, owner: str, attempts: tuple[Attempt, ...]) -> Claimed
     return ClaimedJob(lease=Lease(row.job_id, row.epoch, owner), attempts=attempts, **values)
 
 
-def _end_lost(connection: sa.Connection, job: ClaimedJob) -> None:
+def _give_up(connection: sa.Connection, job: ClaimedJob) -> None:
+    """Ends a job that loses its workers. Past the point of no return it rests: its pictures may be out already."""
+    if job.committed:
+        resting = {"v_waiting_for": "RETRY", "v_lease_us": _us(LOST_REST_S), "v_run": job.run_traceparent}
+        _write(connection, queue_sql.PARK, job.lease, resting)
+        return
     text = f"the job's worker was lost {job.step_losses} times in the step {job.step or 'begin'!r}"
     endings.end_leased(connection, job.lease, Ending("FAILED", failure=Internal(text, reason="WORKER_LOST")))
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from imagemesh.router.v1 import job_pb2
 
-from mesh.errors import Unavailable
+from mesh.errors import PermissionDenied, Unavailable
 from services.router.delivery import CancelWonError
 from services.router.jobs import ImageState
 from services.router.leases import Ended, LeaseLost, Parking
 from services.router.peers.moderation import Decision
+from services.router.peers.storage import Holder, StoredAsset
 from services.router.pipeline import Moment, Released
 from services.router.providers.base import ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
@@ -465,6 +466,24 @@ async def test_after_the_point_of_no_return_exactly_its_pictures_are_let_out(rig
     assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
     assert (await rig.record(job_id)).cost_micros == 40_000
     assert len(rig.storage.published()) == 2
+
+
+async def test_no_error_fails_a_job_past_the_point_of_no_return(rig: Rig) -> None:
+    job_id = await rig.submit(count=2)
+    publish, refused = rig.storage.publish, [1]
+
+    async def refusing(holder: Holder, asset_id: str, verdict_id: str) -> StoredAsset:
+        if rig.storage.published() and refused:
+            refused.pop()
+            raise PermissionDenied("the mesh token is another one")
+        return await publish(holder, asset_id, verdict_id)
+
+    rig.storage.publish = refusing  # type: ignore[method-assign]
+    assert isinstance(await rig.walk(await rig.claim()), Parking)
+    await rig.stores.queue.poke(job_id)
+    assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
+    record = await rig.record(job_id)
+    assert (record.state, record.cost_micros) == ("SUCCEEDED", 40_000)
 
 
 async def test_a_lost_lease_writes_nothing_more(rig: Rig) -> None:

@@ -123,6 +123,21 @@ async def test_five_losses_in_one_step_end_the_job(stores: Stores) -> None:
     assert (lost.state, lost.provider_request_id) == ("UNKNOWN", "vendor-1")
 
 
+async def test_a_committed_job_rests_after_five_losses_and_goes_on(stores: Stores) -> None:
+    job_id = await stores.submit()
+    (job,) = await stores.claim(lease_s=-1)
+    assert await stores.queue.commit_images(job.lease, b"pairs")
+    for number in range(4):
+        assert await stores.claim(owner=f"w{number}", lease_s=-1)
+    assert await stores.claim(owner="w6") == []
+    record = await stores.record(job_id)
+    assert (record.state, record.waiting_for) == ("RUNNING", "RETRY")
+    assert 50 < (await stores.queue.next_wake("INTERACTIVE") or 0) <= 60
+    await stores.queue.poke(job_id)
+    (again,) = await stores.claim(owner="w7")
+    assert (again.committed, again.images, again.step_losses) == (True, b"pairs", 0)
+
+
 async def test_a_parked_job_is_left_alone_until_it_wakes(stores: Stores) -> None:
     job = await stores.take()
     await stores.queue.park(job.lease, Parking("REVIEW", 60, "00-trace"))
