@@ -27,6 +27,7 @@ class Renditions:
         self._objects = objects
         self._most = limits.threads + limits.waiting
         self._threads = ThreadPoolExecutor(limits.threads, thread_name_prefix="transcode")
+        self._slots = asyncio.Semaphore(limits.threads)  # originals in memory; those that wait hold none
         self._making: dict[tuple[str, str], asyncio.Task[Content]] = {}
 
     async def get(self, asset: Asset, spec: Spec) -> Content:
@@ -65,9 +66,7 @@ class Renditions:
         found = await self._store.find(content.object_key, order.key)
         if found is not None:
             return found
-        data = await self._objects.read(content.object_key, 0, content.size_bytes)
-        with span("storage.transcode", attributes={"format": order.format, "width": order.width}):
-            made = await asyncio.get_running_loop().run_in_executor(self._threads, transcode, data, order)
+        made = await self._transcoded(content, order)
         fresh = _content(content.object_key, made)
         await self._objects.put(fresh.object_key, made.data)
         try:
@@ -78,6 +77,12 @@ class Renditions:
         if kept.object_key != fresh.object_key:  # another process was faster
             await self._objects.delete(fresh.object_key)
         return kept
+
+    async def _transcoded(self, content: Content, order: Order) -> Made:
+        async with self._slots:
+            data = await self._objects.read(content.object_key, 0, content.size_bytes)
+            with span("storage.transcode", attributes={"format": order.format, "width": order.width}):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, transcode, data, order)
 
 
 def _content(original_key: str, made: Made) -> Content:

@@ -166,6 +166,28 @@ async def test_too_many_at_once_are_refused(local: Running, monkeypatch: pytest.
     assert (refused[0].code, refused[0].retry_after) == (Code.RESOURCE_EXHAUSTED, 1.0)
 
 
+async def test_originals_are_read_no_sooner_than_they_are_transcoded(
+    local: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renditions = Renditions(local.storage.renditions._store, local.objects, RenditionLimits(threads=2, waiting=8))
+    asset = await local.storage.store.get((await local.published(WIDE)).asset_id, "")
+    read, held, most = local.objects.read, 0, 0
+
+    async def counted(*arguments: object) -> bytes:
+        nonlocal held, most
+        held += 1
+        most = max(most, held)
+        data = await read(*arguments)  # type: ignore[arg-type]
+        await asyncio.sleep(0.01)
+        held -= 1
+        return data
+
+    monkeypatch.setattr(local.objects, "read", counted)
+    await asyncio.gather(*(renditions.get(asset, Spec(width=width)) for width in range(10, 18)))
+    await renditions.close()
+    assert most == 2
+
+
 async def test_a_rendition_of_what_was_deleted_meanwhile_leaves_nothing(
     storage: Running, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
