@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -71,9 +72,8 @@ class Storage:
         await self.server.start()
 
     async def stop(self) -> None:
-        """Lets running calls end, then closes in reverse."""
-        await self.server.stop()
-        await self.http.stop()
+        """Lets running calls end, on both ports in the same time, then closes in reverse."""
+        await asyncio.gather(self.server.stop(), self.http.stop())
         await self._sweeping.stop()
         await self.relay.stop()
         await self.renditions.close()

@@ -76,10 +76,12 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
     async def ReadAsset(self, request: pb.ReadAssetRequest, context: Any) -> AsyncIterator[pb.ReadAssetResponse]:
         """Header, then chunks."""
         check(request, wire.READ)
-        asset = await self._mine(request.asset_id)
-        assets.readable(asset, published_only=READS_UNPUBLISHED.isdisjoint(principal().roles))
+        asset = await self._readable(request.asset_id)
         spec = wire.spec_of(request.rendition)
-        content = asset.content if spec.empty else await self._renditions.get(asset, spec)
+        content = asset.content
+        if not spec.empty:
+            content = await self._renditions.get(asset, spec)
+            await self._readable(request.asset_id)  # making it takes time; a takedown may have come
         yield pb.ReadAssetResponse(header=wire.to_read_header(asset, spec, content))
         async for message in self._chunks(content, request.offset, request.limit):
             yield message
@@ -158,6 +160,11 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
 
     async def _mine(self, asset_id: str) -> Asset:
         return await self._store.get(asset_id, principal().tenant)
+
+    async def _readable(self, asset_id: str) -> Asset:
+        return assets.readable(
+            await self._mine(asset_id), published_only=READS_UNPUBLISHED.isdisjoint(principal().roles)
+        )
 
     async def _owner(self, asset_id: str) -> str:
         """The tenant whose verdicts count; only a caller that acts for none makes us look."""

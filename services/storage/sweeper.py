@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from mesh.errors import Unavailable
 from mesh.telemetry import logger
 from services.storage.objects.base import ObjectStore
 from services.storage.rendition_store import RenditionStore
@@ -33,8 +32,8 @@ class Sweeper:
             try:
                 while await self.sweep():
                     pass
-            except Unavailable as error:
-                log.warning("sweeping waits", reason=error.message)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the list is kept and the next look may work
+                log.warning("sweeping waits", error=type(error).__name__)
             await _wait(self._wanted, EVERY_S)
 
     async def sweep(self) -> int:

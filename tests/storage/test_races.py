@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from imagemesh.storage.v1 import storage_service_pb2 as pb
 
 from mesh.errors import MeshError, Unavailable
 from services.storage.objects.base import ObjectStoreError
+from services.storage.objects.disk import DiskStore
 from services.storage.verdicts import Verdict
-from tests.storage.running import Running, internal, object_files, picture, refused, sha256
+from tests.storage.running import Running, internal, key, object_files, picture, refused, running, sha256
 
 DATA = picture(1)
 
@@ -153,3 +155,51 @@ async def test_deleted_bytes_go_even_if_the_object_store_is_away_at_first(
     monkeypatch.undo()
     await sweep(storage)
     assert object_files(tmp_path / "objects") == []
+
+
+async def test_a_takedown_while_a_rendition_is_made_keeps_it_from_the_caller(
+    storage: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asset = await storage.published(DATA)
+    make = storage.storage.renditions.get
+
+    async def make_while_it_is_taken_down(*arguments: object) -> object:
+        made = await make(*arguments)
+        await storage.stub.TakeDownContent(pb.TakeDownContentRequest(sha256=asset.sha256), metadata=internal(""))
+        return made
+
+    monkeypatch.setattr(storage.storage.renditions, "get", make_while_it_is_taken_down)
+    request = pb.ReadAssetRequest(asset_id=asset.asset_id, rendition=asset_pb2.RenditionSpec(width=10))
+    error = await refused(storage.stub.ReadAsset(request, metadata=key("acme")))
+    assert error.reason == "NOT_PUBLISHED"
+
+
+@pytest.mark.parametrize("fault", [ObjectStoreError("the object store does not answer"), ValueError("whatever")])
+async def test_no_fault_ends_the_sweeper(storage: Running, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    failed = asyncio.Event()
+
+    async def failing() -> int:
+        failed.set()
+        raise fault
+
+    sweeper = storage.storage.sweeper
+    monkeypatch.setattr(sweeper, "sweep", failing)
+    sweeper.wake()
+    await failed.wait()
+    await asyncio.sleep(0)  # it has gone back to waiting, or ended
+    assert storage.storage._sweeping.running
+
+
+async def test_both_ports_drain_in_the_same_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = asyncio.Barrier(2)
+
+    def beside_the_other(stop: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+        async def wait_and_stop() -> None:
+            await asyncio.wait_for(both.wait(), 5)
+            await stop()
+
+        return wait_and_stop
+
+    async with running(f"sqlite:///{tmp_path / 'truth.db'}", DiskStore(tmp_path / "objects")) as service:
+        for port in (service.storage.server, service.storage.http):
+            monkeypatch.setattr(port, "stop", beside_the_other(port.stop))
