@@ -17,6 +17,7 @@ from deploy.local.processes import Plan, Secrets, process_table
 
 ROOT = Path(__file__).resolve().parent.parent
 KUSTOMIZE = ROOT / ".cache" / "tools" / "kustomize"
+CATALOG = ROOT / "services" / "router" / "catalog.yaml"
 LAYERS = ("base",)
 KUBERNETES = "1.37"
 LOCAL = Plan(Home(ROOT / "home"), Ports(), Secrets("", ""), Path("nats-server"), "triton")
@@ -64,6 +65,19 @@ def process_problems(manifests: list[Manifest]) -> Iterator[str]:
         yield f"the containers are {containers}, the local processes are {processes}"
 
 
+def key_problems(manifests: list[Manifest]) -> Iterator[str]:
+    """Every provider's key reaches both processes of the router: one plans by it, the other calls with it."""
+    document = yaml.safe_load(CATALOG.read_text(encoding="utf-8"))
+    accounts = [account for provider in document["providers"] for account in provider.get("accounts", ())]
+    wanted = {account["key_env"] for account in accounts if account.get("key_env")}
+    for manifest in manifests:
+        if manifest["kind"] == "Deployment" and manifest["metadata"]["name"].startswith("router-"):
+            (container,) = manifest["spec"]["template"]["spec"]["containers"]
+            missing = wanted - {variable["name"] for variable in container["env"]}
+            if missing:
+                yield f"{name_of(manifest)}: lacks {', '.join(sorted(missing))} of the catalog"
+
+
 def name_of(manifest: Manifest) -> str:
     """Kind and name, for messages."""
     return f"{manifest['kind']}/{manifest['metadata']['name']}"
@@ -76,7 +90,7 @@ def main() -> None:
         manifests = render(layer)
         for manifest in manifests:
             problems += [*schema_problems(manifest), *house_problems(manifest)]
-        problems += process_problems(manifests)
+        problems += [*process_problems(manifests), *key_problems(manifests)]
         print(f"{layer}: {len(manifests)} manifests")
     if problems:
         sys.exit("\n".join(problems))
