@@ -34,6 +34,7 @@ from mesh.server import Server, ServerConfig
 from mesh.telemetry import logger
 from services.router.api_key_service import ApiKeyService
 from services.router.bootstrap import ensure_key
+from services.router.cache_store import CacheStore
 from services.router.catalog_service import CatalogService
 from services.router.config import ApiSettings
 from services.router.evaluation_service import EvaluationService
@@ -81,6 +82,7 @@ class Api:
         self.keys = KeyStore(database)
         self.jobs = JobStore(database, settings.queue_limit)
         self.ledger = LedgerStore(database)
+        self.cache = CacheStore(database)
         self.relay = Relay(database, outbox, outside.bus)
         self.watching = Watching(self.jobs, outside.bus, WatchConfig(settings.watch_poll_seconds, settings.watch_limit))
         self._verified = CachedKeys(self.keys)
@@ -143,11 +145,15 @@ class Api:
             (descriptor,) = module.DESCRIPTOR.services_by_name.values()
             self.server.add(descriptor, servicer, register)
 
-    async def _tidy_some(self) -> tuple[int, int]:
-        return await self.jobs.forget_requests(TIDY_ROWS), await self.ledger.expire_holds(TIDY_ROWS)
+    async def _tidy_some(self) -> tuple[int, ...]:
+        return (
+            await self.jobs.forget_requests(TIDY_ROWS),
+            await self.ledger.expire_holds(TIDY_ROWS),
+            await self.cache.sweep(TIDY_ROWS),
+        )
 
     async def _tidy(self) -> None:
-        """Once a minute: forgets old request ids and ends aged holds, however many there are."""
+        """Once a minute: forgets old request ids and results and ends aged holds, however many there are."""
         while True:
             try:
                 while TIDY_ROWS in await self._tidy_some():

@@ -128,11 +128,11 @@ class AttemptStore:
 
 def of_jobs(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, tuple[Attempt, ...]]:
     """The attempts of several jobs, by job id."""
-    found: dict[str, tuple[Attempt, ...]] = {}
+    found: dict[str, list[Attempt]] = {}
     for row in connection.execute(_OF_JOBS, {"job_ids": list(job_ids)}):
         attempt = _attempt(row)
-        found[attempt.job_id] = (*found.get(attempt.job_id, ()), attempt)
-    return found
+        found.setdefault(attempt.job_id, []).append(attempt)
+    return {job_id: tuple(mine) for job_id, mine in found.items()}
 
 
 def give_up_lost(connection: sa.Connection, job_ids: Sequence[str]) -> None:

@@ -154,6 +154,9 @@ class Pace:
     rest: float = 1.0
     """Seconds a choice is left alone after a failed round, doubling with each."""
     longest_rest: float = 15.0
+    """Seconds at which doubling ends; from then on each failed round adds `lengthening`, up to `longest_park`."""
+    lengthening: float = 0.5
+    longest_park: float = 60.0
     inline: float = 1.0
     """Waits up to this are sat out; longer ones are told to the caller, who parks the job."""
 
@@ -217,7 +220,8 @@ class Fallback:
     def _rest_after(self, choice: Choice, history: History, answer: Failed) -> float:
         rounds = len(history.of(choice)) // (treatment(answer.kind, replay_safe=choice.replay_safe).retries + 1)
         pause = min(self._pace.rest * 2.0 ** min(rounds - 1, 10), self._pace.longest_rest)
-        return max(pause, answer.retry_after or 0.0)
+        patience = min(rounds * self._pace.lengthening, self._pace.longest_park)
+        return max(pause, patience, answer.retry_after or 0.0)
 
     def _next(self, wanted: Wanted, history: History) -> Later | GaveUp:
         now = self._clock()

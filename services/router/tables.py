@@ -227,6 +227,7 @@ cache_entries = sa.Table(
     sa.Column("images", BLOB, nullable=False),  # Job with only `images`
     sa.Column("create_time", sa.BigInteger, nullable=False),
 )
+sa.Index("cache_entries_by_age", cache_entries.c.create_time)
 
 api_keys = sa.Table(
     "api_keys",

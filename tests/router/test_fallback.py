@@ -234,3 +234,16 @@ def _check(history: History, asked: list[str]) -> None:
         if lasting:
             assert mine[-1].kind is E.UNKNOWN_OUTCOME
             assert asked.count(choice.provider) >= len(mine)
+
+
+async def test_a_provider_that_stays_away_is_asked_ever_more_seldom() -> None:
+    clock, providers, history = Clock(), Providers({"one": [E.UNREACHABLE] * 10_000}), History()
+    wanted = Wanted((ONE,), (0,), clock() + 24 * 3600)
+    parked = []
+    while isinstance(answer := await loop(clock).obtain(wanted, history, providers.ask), Later):
+        parked.append(answer.seconds)
+        clock.now += answer.seconds
+        history._resting.clear()  # as in a new run
+    assert parked == sorted(parked)
+    assert parked[-1] == 60
+    assert len(providers.asked) < 4000
