@@ -69,16 +69,17 @@ class Delivery:
         size = sum(len(image.data) for image in delivered.result.images)
         self.hoard.held += size
         try:
-            stored, faults = await self._keep_all(run, delivered)
+            brought = await self._keep_all(run, delivered)
         finally:
             self.hoard.held -= size
         run.in_hand = None
-        if faults:
-            failed = await self._spoiled(run, delivered, stored, faults)
-            if failed:
-                return
-        await self.orders.succeeded(run, delivered, kept.dump(stored), len(stored))
-        run.pictures.update({picture.index: picture for picture in stored})
+        stored = {picture.index: picture for picture in brought if picture.asset is not None}
+        if not stored:
+            message = next((picture.error.message for picture in brought if picture.error), "no picture came")
+            run.history.add(await self.orders.spoiled(run, delivered, message))
+            return
+        await self.orders.succeeded(run, delivered, kept.dump(brought), len(brought))
+        run.pictures.update(stored)
 
     async def publish(self, run: Run) -> None:
         """Pass the point of no return, then let out exactly what was stored there; refuse the rest.
@@ -93,20 +94,17 @@ class Delivery:
         shown = await asyncio.gather(*(self._show(run, picture) for picture in run.pictures.values()))
         run.pictures = {picture.index: picture for picture in shown}
 
-    async def _keep_all(self, run: Run, delivered: Delivered) -> tuple[list[Picture], list[InvalidArgument]]:
+    async def _keep_all(self, run: Run, delivered: Delivered) -> list[Picture]:
+        """Every picture that came; those that are none stay PENDING, so that they are ordered again."""
         pairs = zip(delivered.indices, delivered.result.images, strict=True)
-        kept_ones = await asyncio.gather(*(self._keep(run, delivered, index, image) for index, image in pairs))
-        stored = [one for one in kept_ones if isinstance(one, Picture)]
-        return stored, [one for one in kept_ones if isinstance(one, InvalidArgument)]
+        return await asyncio.gather(*(self._keep(run, delivered, index, image) for index, image in pairs))
 
-    async def _keep(
-        self, run: Run, delivered: Delivered, index: int, image: ProviderImage
-    ) -> Picture | InvalidArgument:
+    async def _keep(self, run: Run, delivered: Delivered, index: int, image: ProviderImage) -> Picture:
         upload = _upload(run, delivered, index, image)
         try:
             asset = await self._until_taken(run, upload)
         except InvalidArgument as error:
-            return error
+            return Picture(index).ended(ImageState.PENDING, error)
         return Picture(
             index=index,
             state=ImageState.QUARANTINED,
@@ -131,15 +129,6 @@ class Delivery:
                     raise
             await self.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
-
-    async def _spoiled(
-        self, run: Run, delivered: Delivered, stored: list[Picture], faults: list[InvalidArgument]
-    ) -> bool:
-        """Some of it was no picture: the order failed if nothing else came with it."""
-        if stored:
-            return False
-        run.history.add(await self.orders.spoiled(run, delivered, faults[0].message))
-        return True
 
     async def _show(self, run: Run, picture: Picture) -> Picture:
         if picture.publishable:

@@ -44,7 +44,7 @@ class QueueStore:
         self._database = database
 
     async def claim(self, request: ClaimRequest) -> list[ClaimedJob]:
-        """Leases up to `limit` runnable jobs of the lane. Those lost too often in one step end or rest, and are left out."""
+        """Leases up to `limit` runnable jobs of the lane; those lost too often in a step end or rest instead."""
         return await self._database.write(lambda connection: _claim(connection, request))
 
     async def heartbeat(self, owner: str, beats: Sequence[Beat], lease_s: float) -> Pulse:

@@ -147,7 +147,7 @@ def recall(run: Run, attempt: Attempt) -> None:
     run.attempts[attempt.attempt_id] = attempt
     if attempt.state == AttemptState.SUCCEEDED:
         brought = kept.load(attempt.images, attempt.attempt_id)
-        run.pictures.update(brought)
+        run.pictures.update({index: picture for index, picture in brought.items() if picture.asset is not None})
         run.paid[attempt.attempt_id] = Paid(attempt.provider, attempt.model, attempt.cost_micros, len(brought))
     elif attempt.state in (AttemptState.FAILED, AttemptState.UNKNOWN):
         run.history.add(Failed(attempt.provider, attempt.model, kind_of(attempt), _message(attempt)))

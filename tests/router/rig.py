@@ -201,7 +201,7 @@ Script = ErrorKind | ProviderError | str | Callable[[ProviderCall], Awaitable[Pr
 
 class ScriptedProvider(Provider):
     """Does what its script says, call by call, then draws. `"partial"` draws one less, `"broken"` draws no picture,
-    `"hang"` never ends."""
+    `"spotty"` none but the first, `"hang"` never ends."""
 
     def __init__(self, name: str, *, replay_safe: bool = False, max_count: int = 4) -> None:
         self.name = name
@@ -241,7 +241,8 @@ class ScriptedProvider(Provider):
         images = []
         for number in range(call.count - (turn == "partial")):
             self._serial += 1
-            data = b"\x89PNG broken" if turn == "broken" else PICTURE.png(hash((self.name, self._serial)) % 2**60)
+            broken = turn == "broken" or (turn == "spotty" and number)
+            data = b"\x89PNG broken" if broken else PICTURE.png(hash((self.name, self._serial)) % 2**60)
             seed = None if call.seed is None else (call.seed + number) % 2**32
             images.append(ProviderImage(data, "image/png", seed))
         return ProviderResult(tuple(images), f"{self.name}-{self._serial}", "v1")

@@ -143,6 +143,21 @@ async def test_bytes_that_are_no_picture_are_a_broken_answer(rig: Rig) -> None:
     assert await debits(rig) == [30_000]
 
 
+@pytest.mark.parametrize("point", ["", "after:store"])
+async def test_nobody_pays_for_the_broken_pictures_of_a_delivery(rig: Rig, point: str) -> None:
+    rig.one.script = ["spotty", ErrorKind.AUTHENTICATION]
+    job_id = await rig.submit(count=3)
+    if point:
+        rig.pipeline._on_step = killer(point)  # type: ignore[assignment]
+        with pytest.raises(Killed):
+            await rig.walk(await rig.claim(lease_s=-1))
+        rig.pipeline._on_step = quiet
+    assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
+    assert [image.state for image in (await rig.result(job_id)).images] == [PUBLISHED] * 3
+    assert [(call.seed, call.count) for call in rig.two.calls] == [(8, 2)]
+    assert await debits(rig) == [20_000 + 2 * 30_000]
+
+
 async def test_an_unknown_outcome_goes_to_the_next_and_is_held(rig: Rig) -> None:
     rig.one.script = [UNKNOWN]
     await rig.draw()
