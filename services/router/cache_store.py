@@ -53,7 +53,7 @@ class CacheStore:
         await self._database.write(lambda connection: connection.execute(gone).rowcount)
 
     async def sweep(self, limit: int = 500, most: int = MOST_ENTRIES) -> int:
-        """Drops up to `limit` entries, oldest first, that are too old or beyond the newest `most`; the number dropped."""
+        """Drops up to `limit` entries, oldest first: too old or beyond the newest `most`; how many."""
         return await self._database.write(lambda connection: _sweep(connection, limit, most))
 
 
