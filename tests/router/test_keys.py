@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -149,6 +150,19 @@ async def test_the_bootstrap_key_is_made_once_and_only_its_owner_reads_it(api: R
     path.unlink()
     assert not await ensure_key(api.api.keys, path, "default")
     assert not path.exists()
+
+
+async def test_a_first_key_that_an_operator_brings_is_taken_while_there_is_none(
+    api: RunningApi, tmp_path: Path
+) -> None:
+    """As docs/kubernetes.md has it made and the manifest mounts it."""
+    first, second = (f"imk_{secrets.token_hex(13)}_{secrets.token_urlsafe(32)}" for _ in range(2))
+    path = tmp_path / "first-api-key"
+    path.write_text(first)
+    assert await ensure_key(api.api.keys, path, "default")
+    path.write_text(second)
+    assert not await ensure_key(api.api.keys, path, "default")
+    assert (await works(api, first), await works(api, second)) == (True, False)
 
 
 async def test_a_crash_between_file_and_store_loses_no_key(api: RunningApi, tmp_path: Path) -> None:
