@@ -53,7 +53,9 @@ def _options(config: ChannelConfig) -> list[tuple[str, Any]]:
         "backoffMultiplier": 2,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
-    service = {"methodConfig": [{"name": names, "retryPolicy": retry}]} if names else {}
+    service: dict[str, Any] = {"loadBalancingConfig": [{"round_robin": {}}]}  # over every address behind the name
+    if names:
+        service["methodConfig"] = [{"name": names, "retryPolicy": retry}]
     return [
         ("grpc.service_config", json.dumps(service)),
         ("grpc.enable_retries", 1 if names else 0),

@@ -1,11 +1,11 @@
-"""The channel's own rules, without a network."""
+"""The channel's own rules."""
 
 from typing import Any, cast
 
 import grpc.aio
 import pytest
 
-from mesh.channel import ChannelConfig, MeshChannel
+from mesh.channel import ChannelConfig, MeshChannel, open_channel
 
 
 class Call:
@@ -39,3 +39,29 @@ async def test_no_time_left_is_no_time_and_not_for_ever(
     channel = MeshChannel(cast(grpc.aio.Channel, inner), ChannelConfig("peer:1", timeout=default))
     channel.unary_unary("/a.B/C")(b"", timeout=given)
     assert inner.timeouts == [deadline]
+
+
+async def test_calls_are_spread_over_every_address_behind_a_name() -> None:
+    """As over the pods of a headless service."""
+    asked = [0, 0]
+    servers = [grpc.aio.server() for _ in asked]
+    for number, server in enumerate(servers):
+
+        async def answer(_request: bytes, _context: object, number: int = number) -> bytes:
+            asked[number] += 1
+            return b""
+
+        handlers = {"C": grpc.unary_unary_rpc_method_handler(answer)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("a.B", handlers),))
+    ports = [server.add_insecure_port("127.0.0.1:0") for server in servers]
+    for server in servers:
+        await server.start()
+    async with open_channel(ChannelConfig("ipv4:" + ",".join(f"127.0.0.1:{port}" for port in ports))) as channel:
+        call = channel.unary_unary("/a.B/C")
+        for _ in range(200):  # the first ones come before both connections stand
+            await call(b"")
+            if min(asked) >= 10:
+                break
+    for server in servers:
+        await server.stop(None)
+    assert min(asked) >= 10
