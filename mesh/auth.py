@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import grpc.aio
 from google.protobuf.descriptor import MethodDescriptor
@@ -143,13 +144,13 @@ class CachedKeys:
         self._inner = inner
         self._clock = clock
         self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
-        self._lock = asyncio.Lock()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one a key, while it is asked for
 
     async def verify(self, key: str) -> Principal:
         """From memory when fresh, else through the inner verifier; refusals are not remembered."""
         known = self._fresh(key)
         if known is None:
-            async with self._lock:
+            async with self._locks.setdefault(key, asyncio.Lock()):
                 known = self._fresh(key) or await self._remember(key)
         return known
 

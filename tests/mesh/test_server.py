@@ -142,6 +142,25 @@ async def test_verified_keys_are_remembered_until_revoked(mesh: Mesh) -> None:
     assert mesh.keys.asked == 1
 
 
+async def test_one_key_is_asked_for_once_and_holds_up_no_other() -> None:
+    class Slow(Keys):
+        async def verify(self, key: str) -> Principal:
+            if key == "stuck":
+                await asyncio.Event().wait()
+            await asyncio.sleep(0)
+            return await super().verify(key)
+
+    keys = Slow()
+    cached = CachedKeys(keys)
+    stuck = asyncio.create_task(cached.verify("stuck"))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(asyncio.gather(*(cached.verify("good") for _ in range(5))), 5)
+    assert keys.asked == 1
+    stuck.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stuck
+
+
 async def test_revocation_forgets_a_key_at_once() -> None:
     keys = Keys()
     cached = CachedKeys(keys)
