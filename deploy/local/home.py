@@ -56,6 +56,11 @@ class Home:
         return self.root / "data"
 
     @property
+    def triton_work(self) -> Path:
+        """Triton's backend and model repository, made anew at each start."""
+        return self.data / "triton"
+
+    @property
     def telemetry(self) -> Path:
         """Span files, one per process."""
         return self.root / "telemetry"

@@ -27,6 +27,7 @@ from deploy.local.processes import (
 from deploy.local.space import keep_under
 from deploy.local.strays import kill_strays
 from deploy.local.supervisor import Supervisor, SupervisorConfig
+from deploy.local.triton import remove_shared_memory
 
 # Clients' own settings: no service of the mesh may see them.
 NOT_FOR_CHILDREN = ("IMAGEMESH_API_KEY", "IMAGEMESH_TARGET")
@@ -104,6 +105,7 @@ class Launcher:
                 await self._until_stopping(self._supervisor.watch())
         finally:
             await self._supervisor.stop()
+            remove_shared_memory(plan.home.triton_work)  # Triton's stubs leave theirs behind
 
     def _sweep(self) -> None:
         strays = kill_strays(self._config.home.root)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from deploy.local.events import Event, Report
 from deploy.local.home import Home, HomeLock, read_json
 from deploy.local.strays import kill, kill_strays
+from deploy.local.triton import remove_shared_memory
 
 DOWN_SECONDS = 120.0
 POLL_SECONDS = 0.05
@@ -30,6 +31,7 @@ def take_down(home: Home, report: Report) -> int:
         report(Event("failed", "", f"launcher {pid} does not stop"))
         return 1
     strays = kill_strays(home.root)
+    remove_shared_memory(home.triton_work)
     home.endpoints.unlink(missing_ok=True)
     lock.release()
     report(Event("stopped", "", "stopped, no process is left" if pid or strays else "no mesh was up"))

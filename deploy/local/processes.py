@@ -115,7 +115,7 @@ def _triton(plan: Plan) -> Process:
             "IMAGEMESH_TRITON_GRPC_PORT": str(plan.ports.triton),
             "IMAGEMESH_TRITON_HTTP_PORT": str(plan.ports.triton_http),
             "IMAGEMESH_TRITON_METRICS_PORT": str(plan.ports.triton_metrics),
-            "IMAGEMESH_TRITON_WORK": str(plan.home.data / "triton"),
+            "IMAGEMESH_TRITON_WORK": str(plan.home.triton_work),
             # The inference service has drained before Triton is stopped: there is nothing left to wait for.
             "IMAGEMESH_TRITON_EXIT_TIMEOUT": "1",
         },

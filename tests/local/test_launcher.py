@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import engine
+from deploy.local import engine, triton
 from deploy.local.engine import EngineError, choose_engine
 from deploy.local.events import Event
 from deploy.local.home import Home, HomeLock, write_private
 from deploy.local.kept import StartError
 from deploy.local.launcher import AlreadyUpError, Launcher, LauncherConfig
-from deploy.local.orders import status_of
+from deploy.local.orders import status_of, take_down
 from deploy.local.ports import Ports
 from deploy.local.processes import Engine, Plan, Process, Secrets, overridden, process_table, shared_environment
 from tests.local.conftest import Stage, other_ports
@@ -69,6 +69,21 @@ async def test_a_new_development_key_is_told_once_and_never_written_to_a_log(sta
         assert told() == [True]
     async with up(stage, writer):
         assert told() == [False]
+
+
+async def test_tritons_shared_memory_goes_with_the_mesh(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(triton, "SHARED_MEMORY", tmp_path)
+    ours = tmp_path / f"{triton.shared_memory_prefix(stage.home.triton_work)}of-a-stub"
+    others = tmp_path / f"{triton.shared_memory_prefix(tmp_path / 'other')}of-a-stub"
+    others.touch()
+    async with up(stage, stage.process("a")):
+        ours.touch()
+    assert (ours.exists(), others.exists()) == (False, True)
+    ours.touch()  # of a launcher that was killed
+    assert take_down(stage.home, stage.events.append) == 0
+    assert (ours.exists(), others.exists()) == (False, True)
 
 
 async def test_one_mesh_per_home(stage: Stage) -> None:
