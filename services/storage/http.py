@@ -108,8 +108,8 @@ class HttpServer:
         headers = served.headers()
         if matches(request.headers.get("If-None-Match"), served.etag):
             return web.Response(status=304, headers=headers)
-        if_range = request.headers.get("If-Range")
-        wanted = request.headers.get("Range") if if_range in (None, served.etag) else None
+        ranged = request.method == "GET" and request.headers.get("If-Range") in (None, served.etag)
+        wanted = request.headers.get("Range") if ranged else None
         size = served.content.size_bytes
         try:
             part = part_of(wanted, size)

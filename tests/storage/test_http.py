@@ -266,6 +266,13 @@ async def test_bytes_that_cannot_be_read_are_a_plain_error(
         assert answer.headers["Cache-Control"] == "no-store"
 
 
+async def test_a_range_means_nothing_to_head(local: Running, web: aiohttp.ClientSession) -> None:
+    asset = await local.published(picture(1))
+    url = raw(await local.url(asset.asset_id))
+    async with web.head(url, headers={"Range": "bytes=0-9"}) as answer:
+        assert (answer.status, answer.headers["Content-Length"]) == (200, str(asset.size_bytes))
+
+
 @pytest.mark.parametrize("left", [0, 9_000, 5 << 20])
 async def test_an_object_that_lost_its_end_is_an_error_and_no_endless_answer(
     local: Running, web: aiohttp.ClientSession, tmp_path: Path, left: int
