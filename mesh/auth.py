@@ -19,13 +19,15 @@ from google.protobuf.descriptor import MethodDescriptor
 from imagemesh.router.v1 import api_key_service_pb2, api_key_service_pb2_grpc
 from imagemesh.type.v1 import access_pb2
 
-from mesh.errors import PermissionDenied, Unauthenticated
+from mesh.errors import PermissionDenied, ResourceExhausted, Unauthenticated
 from mesh.status import peer_errors
 
 TENANT_HEADER = "x-imagemesh-tenant"
 CACHE_SECONDS = 30.0
 CACHE_KEYS = 10_000
 VERIFY_TIMEOUT_S = 5.0
+VERIFY_AT_ONCE = 32
+VERIFY_WAITING = 2_000
 KEY_REVOKED = "key-revoked"
 
 CALLER = "CALLER"
@@ -138,21 +140,22 @@ class RemoteKeyVerifier:
 
 
 class CachedKeys:
-    """Remembers verified keys for at most 30 s; a revocation signal forgets them at once."""
+    """Remembers verified keys for at most 30 s; a revocation signal forgets them at once.
+
+    A key is asked for once at a time, `VERIFY_AT_ONCE` keys together; at most `VERIFY_WAITING` calls wait for that.
+    """
 
     def __init__(self, inner: KeyVerifier, clock: Callable[[], float] = time.monotonic) -> None:
         self._inner = inner
         self._clock = clock
         self._known: OrderedDict[str, tuple[float, Principal]] = OrderedDict()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()  # one a key, while it is asked for
+        self._turns = asyncio.Semaphore(VERIFY_AT_ONCE)
+        self._waiting = 0
 
     async def verify(self, key: str) -> Principal:
         """From memory when fresh, else through the inner verifier; refusals are not remembered."""
-        known = self._fresh(key)
-        if known is None:
-            async with self._locks.setdefault(key, asyncio.Lock()):
-                known = self._fresh(key) or await self._remember(key)
-        return known
+        return self._fresh(key) or await self._ask(key)
 
     async def forget(self, _subject: str, key_id: bytes) -> None:
         """The callback for the `key-revoked` signal; its payload is the key's id."""
@@ -163,6 +166,16 @@ class CachedKeys:
     def _fresh(self, key: str) -> Principal | None:
         entry = self._known.get(key)
         return entry[1] if entry is not None and entry[0] > self._clock() else None
+
+    async def _ask(self, key: str) -> Principal:
+        if self._waiting >= VERIFY_WAITING:
+            raise ResourceExhausted("too many API keys are being verified; try again", retry_after=1.0)
+        self._waiting += 1
+        try:
+            async with self._locks.setdefault(key, asyncio.Lock()), self._turns:
+                return self._fresh(key) or await self._remember(key)
+        finally:
+            self._waiting -= 1
 
     async def _remember(self, key: str) -> Principal:
         caller = await self._inner.verify(key)

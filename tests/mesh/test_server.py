@@ -12,7 +12,7 @@ from imagemesh.storage.v1 import storage_service_pb2, storage_service_pb2_grpc
 from mesh import telemetry
 from mesh.auth import Authenticator, CachedKeys, Principal, principal
 from mesh.channel import ChannelConfig, as_tenant, open_channel
-from mesh.errors import MeshError, NotFound, Unauthenticated
+from mesh.errors import MeshError, NotFound, ResourceExhausted, Unauthenticated
 from mesh.server import Server, ServerConfig
 from mesh.status import from_rpc_error, peer_errors
 
@@ -168,6 +168,26 @@ async def test_revocation_forgets_a_key_at_once() -> None:
     await cached.forget("key-revoked", b"key_1")
     await cached.verify("good")
     assert keys.asked == 2
+
+
+async def test_only_so_many_calls_wait_for_a_key_to_be_verified(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mesh.auth.VERIFY_WAITING", 2)
+    answer = asyncio.Event()
+
+    class Slow(Keys):
+        async def verify(self, key: str) -> Principal:
+            await answer.wait()
+            return await super().verify(key)
+
+    keys = Slow()
+    cached = CachedKeys(keys)
+    waiting = [asyncio.create_task(cached.verify("good")) for _ in range(2)]
+    await asyncio.sleep(0)
+    with pytest.raises(ResourceExhausted):
+        await cached.verify("other")
+    answer.set()
+    await asyncio.gather(*waiting)
+    assert keys.asked == 1
 
 
 async def test_remembered_keys_expire_after_30_seconds() -> None:
