@@ -18,14 +18,14 @@ def encode_token(position: Position, scope: str) -> str:
     return base64.urlsafe_b64encode(body.encode()).decode().rstrip("=")
 
 
-def decode_token(token: str, scope: str) -> Position:
-    """The position inside `token`; InvalidArgument (PAGE_TOKEN_INVALID) when it is of another list or filter."""
+def decode_token(token: str, scope: str, kinds: tuple[type[str | int], ...] = (str,)) -> Position:
+    """The position inside `token`, made of `kinds`; InvalidArgument (PAGE_TOKEN_INVALID) when it is of another list."""
     try:
         padded = token + "=" * (-len(token) % 4)
         digest, *position = json.loads(base64.urlsafe_b64decode(padded.encode("ascii")))
-    except (binascii.Error, ValueError, TypeError) as error:
+    except (binascii.Error, ValueError, TypeError, RecursionError) as error:
         raise _refused() from error
-    if digest != _digest(scope) or not all(isinstance(part, str | int) for part in position):
+    if digest != _digest(scope) or tuple(map(type, position)) != kinds or not all(map(_storable, position)):
         raise _refused()
     return tuple(position)
 
@@ -36,6 +36,13 @@ def page_size(requested: int, default: int = 50, most: int = 200) -> int:
         fix = "must be 0 (the default) or more"
         raise InvalidArgument(f"page_size: {fix}", violations=(FieldViolation("page_size", fix),))
     return min(requested or default, most)
+
+
+def _storable(part: str | int) -> bool:
+    """Whether a database can compare it: 64 bits, or text of whole characters without NUL."""
+    if isinstance(part, int):
+        return -(2**63) <= part < 2**63
+    return not any(letter == "\0" or "\ud800" <= letter <= "\udfff" for letter in part)
 
 
 def _digest(scope: str) -> str:

@@ -235,5 +235,5 @@ async def _pieces(requests: AsyncIterator[pb.PutAssetRequest]) -> AsyncIterator[
 def _position(token: str, scope: str) -> tuple[int, str] | None:
     if not token:
         return None
-    time_us, asset_id = decode_token(token, scope)
+    time_us, asset_id = decode_token(token, scope, (int, str))
     return int(time_us), str(asset_id)

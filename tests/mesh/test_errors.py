@@ -40,12 +40,22 @@ def test_exactly_one_error_info() -> None:
     assert names == ["google.rpc.ErrorInfo", "google.rpc.BadRequest"]
 
 
-@given(st.lists(st.one_of(st.integers(), st.text()), max_size=4), st.text())
+@given(
+    st.lists(st.one_of(st.integers(-(2**63), 2**63 - 1), st.text().filter(lambda t: "\0" not in t)), max_size=4),
+    st.text(),
+)
 def test_page_tokens_come_back(position: list[int | str], scope: str) -> None:
-    assert decode_token(encode_token(tuple(position), scope), scope) == tuple(position)
+    kinds = tuple(map(type, position))
+    assert decode_token(encode_token(tuple(position), scope), scope, kinds) == tuple(position)
 
 
-@pytest.mark.parametrize("token", ["", "x", "é", "bnVsbA", encode_token((1,), "another list")])
+CRAFTED = [(), (1,), ("a", "b"), ("a\0",), ("\ud800",), (True,)]
+
+
+@pytest.mark.parametrize(
+    "token",
+    ["", "x", "é", "bnVsbA", encode_token(("a",), "another list"), *(encode_token(p, "this list") for p in CRAFTED)],
+)
 def test_foreign_page_tokens_are_refused(token: str) -> None:
     with pytest.raises(MeshError) as caught:
         decode_token(token, "this list")
