@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 from mesh import telemetry
 from services.router.breaker import BreakerKey, Breakers
@@ -14,6 +15,8 @@ from services.router.providers.errors import ErrorKind, ProviderError, treatment
 log = telemetry.logger(__name__)
 SHORTEST_KEEP_OFF = 1.0
 """Seconds to stay away after a rate limit that names no time."""
+
+Proceed = Callable[[ProviderCall], Awaitable[ProviderResult]]
 
 
 class Wrapper(Provider):
@@ -30,11 +33,11 @@ class Wrapper(Provider):
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
         """See `Provider.submit`."""
-        return await self._around(call, lambda: self._inner.submit(call, listener))
+        return await self._around(call, lambda current: self._inner.submit(current, listener))
 
     async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
         """See `Provider.resume`."""
-        return await self._around(call, lambda: self._inner.resume(call, provider_request_id, listener))
+        return await self._around(call, lambda current: self._inner.resume(current, provider_request_id, listener))
 
     async def cancel(self, provider_request_id: str) -> None:
         """See `Provider.cancel`."""
@@ -44,33 +47,36 @@ class Wrapper(Provider):
         """See `Provider.close`."""
         await self._inner.close()
 
-    async def _around(self, call: ProviderCall, proceed: Callable[[], Awaitable[ProviderResult]]) -> ProviderResult:
-        return await proceed()
+    async def _around(self, call: ProviderCall, proceed: Proceed) -> ProviderResult:
+        return await proceed(call)
 
 
 class Limited(Wrapper):
-    """At most so many calls at once; others wait, at most as long as their own time allows."""
+    """At most so many calls at once. Others wait for up to half of their time, so that half is left for the call."""
 
     def __init__(self, inner: Provider, concurrency: int) -> None:
         super().__init__(inner)
         self._slots = asyncio.Semaphore(concurrency)
 
-    async def _around(self, call: ProviderCall, proceed: Callable[[], Awaitable[ProviderResult]]) -> ProviderResult:
+    async def _around(self, call: ProviderCall, proceed: Proceed) -> ProviderResult:
         if self._slots.locked():
-            await self._wait(call.timeout)
+            call = await self._wait(call)
         else:
             await self._slots.acquire()  # at once
         try:
             call.before_sending()
-            return await proceed()
+            return await proceed(call)
         finally:
             self._slots.release()
 
-    async def _wait(self, timeout: float) -> None:
+    async def _wait(self, call: ProviderCall) -> ProviderCall:
+        """The call, with the time that the wait has left it."""
+        began = time.monotonic()
         try:
-            await asyncio.wait_for(self._slots.acquire(), timeout)
+            await asyncio.wait_for(self._slots.acquire(), call.timeout / 2)
         except TimeoutError as error:
             raise ProviderError(ErrorKind.RATE_LIMITED, f"no free slot at {self.name} in time") from error
+        return replace(call, timeout=call.timeout - (time.monotonic() - began))
 
 
 class Breaking(Wrapper):
@@ -80,7 +86,7 @@ class Breaking(Wrapper):
         super().__init__(inner)
         self._breakers = breakers
 
-    async def _around(self, call: ProviderCall, proceed: Callable[[], Awaitable[ProviderResult]]) -> ProviderResult:
+    async def _around(self, call: ProviderCall, proceed: Proceed) -> ProviderResult:
         key = BreakerKey(self.name, call.model_id or call.model)
         entry = self._breakers.enter(key)
         if entry is None:
@@ -89,7 +95,7 @@ class Breaking(Wrapper):
             )
         healthy: bool | None = None
         try:
-            result = await proceed()
+            result = await proceed(call)
             healthy = True
             return result
         except ProviderError as error:
@@ -111,7 +117,7 @@ class Traced(Wrapper):
         super().__init__(inner)
         self._durations = telemetry.histogram("gen_ai.client.operation.duration", "s", "Duration of provider calls.")
 
-    async def _around(self, call: ProviderCall, proceed: Callable[[], Awaitable[ProviderResult]]) -> ProviderResult:
+    async def _around(self, call: ProviderCall, proceed: Proceed) -> ProviderResult:
         attributes: dict[str, telemetry.Value] = {
             "gen_ai.operation.name": "image_generation",
             "gen_ai.provider.name": self.name,
@@ -124,7 +130,7 @@ class Traced(Wrapper):
         began, outcome = time.monotonic(), ""
         with telemetry.span(f"image_generation {call.model}", kind="client", attributes=attributes) as span:
             try:
-                result = await proceed()
+                result = await proceed(call)
             except ProviderError as error:
                 outcome = error.kind.value
                 span.set("error.type", outcome)

@@ -84,9 +84,13 @@ async def test_a_full_provider_is_waited_for_within_the_call_s_time() -> None:
     with pytest.raises(ProviderError) as caught:
         await limited.submit(call(timeout=0.05), Heard())
     assert caught.value.kind is ErrorKind.RATE_LIMITED
+    late = asyncio.create_task(limited.submit(call(timeout=60.0), Heard()))
+    await asyncio.sleep(0.02)
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
+    await late
+    assert 30 < inner.calls[-1].timeout <= 60 - 0.01
     assert len((await limited.submit(call(), Heard())).images) == 1
 
 
