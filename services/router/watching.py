@@ -104,6 +104,7 @@ class Watching:
         self._reading = Background("watch-read", self._read_changed)
         self._polling = Background("watch-poll", self._poll)
         self._subscriptions: list[Subscription] = []
+        self._stopped = False
 
     async def start(self) -> None:
         """Begins to listen and to poll."""
@@ -116,9 +117,9 @@ class Watching:
 
     async def stop(self) -> None:
         """Ends every stream and stops listening."""
-        draining = Unavailable("the service is shutting down; watch again", reason="DRAINING", retry_after=1.0)
+        self._stopped = True
         for watcher in self._all():
-            watcher.close(draining)
+            watcher.close(_draining())
         for subscription in self._subscriptions:
             await subscription.close()
         await self._polling.stop()
@@ -130,7 +131,10 @@ class Watching:
 
         Raises:
             ResourceExhausted: RATE_LIMITED, this process serves as many streams as it may.
+            Unavailable: DRAINING, it is shutting down.
         """
+        if self._stopped:
+            raise _draining()
         if self._count >= self._config.limit:
             raise ResourceExhausted("too many jobs are watched here; try again", retry_after=1.0)
         watcher = Watcher(job_id, version)
@@ -213,6 +217,10 @@ class Watching:
                     self.refresh(job_id)
                 if not self._bus.connected and step:
                     watcher.offer_progress(job_pb2.JobProgress(step=step, steps=steps))
+
+
+def _draining() -> Unavailable:
+    return Unavailable("the service is shutting down; watch again", reason="DRAINING", retry_after=1.0)
 
 
 def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:

@@ -135,11 +135,13 @@ async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
     teller = Teller(bus)
     breakers = Breakers(BreakerConfig(), time.monotonic, BreakerTalk(teller, time.time).changed)
     providers = open_providers(catalog, os.environ, Connections(http, inference), breakers)
+    fetcher = UrlFetcher()
     teller.start()
-    for close in (database.close, bus.stop, storage.close, moderation.close, inference.close, http.close, teller.stop):
+    channels = (storage.close, moderation.close, inference.close)
+    for close in (database.close, bus.stop, *channels, http.close, fetcher.close, teller.stop):
         closing.push_async_callback(close)
     observed = HealthStore(database)
-    return Outside(database, bus, storage, moderation, providers, catalog, breakers, teller, observed)
+    return Outside(database, bus, storage, moderation, providers, catalog, breakers, teller, observed, fetcher)
 
 
 async def _listen(outside: Outside, worker: Worker) -> None:

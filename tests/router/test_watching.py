@@ -172,6 +172,8 @@ async def test_a_draining_process_sends_its_watchers_away(tmp_path: Path) -> Non
         await next_job(call)
         await api.api.watching.stop()
         assert (await refused(call))[:2] == ("UNAVAILABLE", "DRAINING")
+        late = api.jobs.WatchJob(pb.WatchJobRequest(job_id=job_id), metadata=key)
+        assert (await refused(late))[:2] == ("UNAVAILABLE", "DRAINING")
 
 
 async def test_a_fault_of_the_database_ends_no_stream(polled: RunningApi, monkeypatch: pytest.MonkeyPatch) -> None:
