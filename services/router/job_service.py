@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,10 @@ from services.router.urls import Urls, add_urls
 from services.router.watching import Watcher, Watching
 
 FILTER_LATER = {"filter.batch_id": "give jobs a common label and filter by it"}
+
+MOST_FULL = 50
+PAGE_BYTES = 3 * 1024 * 1024
+"""Bounds of one page of jobs, full ones and bytes: below 4 MiB, the largest message gRPC clients take by default."""
 
 
 @dataclass(frozen=True)
@@ -94,11 +99,12 @@ class JobService(BatchRpcs):
         refuse_set(request, FILTER_LATER)
         wire_job.check_list(request)
         wanted = wire_record.read_filter(request, principal().tenant)
-        size, scope = paging.page_size(request.page_size), repr(wanted)
+        full = request.view == pb.JOB_VIEW_FULL
+        size, scope = paging.page_size(request.page_size, most=MOST_FULL if full else 200), repr(wanted)
         after = str(paging.decode_token(request.page_token, scope)[0]) if request.page_token else ""
         records = await self._store.list(wanted, after, size + 1)
-        more = paging.encode_token((records[size - 1].job_id,), scope) if len(records) > size else ""
-        jobs = await self._listed(records[:size], full=request.view == pb.JOB_VIEW_FULL)
+        jobs = _fitting(await self._listed(records[:size], full=full))
+        more = paging.encode_token((jobs[-1].job_id,), scope) if len(records) > len(jobs) else ""
         return pb.ListJobsResponse(jobs=jobs, next_page_token=more)
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.WatchJobResponse]:
@@ -172,6 +178,12 @@ class JobService(BatchRpcs):
         jobs = [wire_record.full_job(record, attempts.get(record.job_id, ())) for record in records]
         await add_urls(self._urls, records[0].tenant, jobs)
         return jobs
+
+
+def _fitting(jobs: Sequence[job_pb2.Job]) -> list[job_pb2.Job]:
+    """The first jobs that fit into one message; at least one."""
+    sizes = itertools.accumulate(job.ByteSize() for job in jobs)
+    return [job for number, (job, size) in enumerate(zip(jobs, sizes, strict=True)) if not number or size <= PAGE_BYTES]
 
 
 def _link(name: str, traceparent: str) -> None:

@@ -188,6 +188,21 @@ async def test_lists_page_stably_under_inserts_and_filter(api: RunningApi) -> No
     assert (await refused(api.jobs.ListJobs(wrong, metadata=key)))[1] == "PAGE_TOKEN_INVALID"
 
 
+async def test_a_page_stays_below_the_limit_of_a_message(api: RunningApi) -> None:
+    key = await api.key()
+    for _ in range(52):
+        await api.jobs.CreateJob(create(), metadata=key)
+    request = pb.ListJobsRequest(page_size=200, view=pb.JOB_VIEW_FULL)
+    page = await api.jobs.ListJobs(request, metadata=key)
+    assert (len(page.jobs), bool(page.next_page_token)) == (50, True)
+    huge = job_pb2.GenerationSpec(prompt="x" * 1_300_000).SerializeToString()
+    await api.stores.database.write(lambda c: c.execute(jobs.update().values(spec=huge)) and None)
+    page = await api.jobs.ListJobs(request, metadata=key)
+    assert len(page.jobs) == 2
+    request.page_token = page.next_page_token
+    assert len((await api.jobs.ListJobs(request, metadata=key)).jobs) == 2
+
+
 async def _first_token(api: RunningApi, key: Any) -> str:
     return str((await api.jobs.ListJobs(pb.ListJobsRequest(page_size=1), metadata=key)).next_page_token)
 

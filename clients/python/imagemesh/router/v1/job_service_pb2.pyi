@@ -314,7 +314,9 @@ class ListJobsRequest(_message.Message):
     view: Global___JobView.ValueType
     """How much of each. Default: BASIC."""
     page_size: _builtins.int
-    """At most so many, 1 to 200. Default (0): 50."""
+    """At most so many, 1 to 200; with FULL, no more than 50. Default (0): 50. A page ends early where its jobs are large:
+    only an empty `next_page_token` says that there are no more.
+    """
     page_token: _builtins.str
     """Where to go on: `next_page_token` of a call with the same filter. New jobs do not shift it."""
     @_builtins.property
