@@ -18,6 +18,7 @@ from deploy.local.processes import Plan, Secrets, process_table
 ROOT = Path(__file__).resolve().parent.parent
 KUSTOMIZE = ROOT / ".cache" / "tools" / "kustomize"
 CATALOG = ROOT / "services" / "router" / "catalog.yaml"
+COLLECTOR = "IMAGEMESH_OTLP_ENDPOINT"
 LAYERS = ("base",)
 KUBERNETES = "1.37"
 LOCAL = Plan(Home(ROOT / "home"), Ports(), Secrets("", ""), Path("nats-server"), "triton")
@@ -54,6 +55,12 @@ def house_problems(manifest: Manifest) -> Iterator[str]:
             yield f"{where}: lacks {', '.join(sorted(missing))}"
         if "memory" not in container.get("resources", {}).get("limits", {}):
             yield f"{where}: lacks a memory limit"
+        if container["image"].startswith("imagemesh/") and not _knows_the_collector(container):
+            yield f"{where}: lacks {COLLECTOR}, so traces would end before it"
+
+
+def _knows_the_collector(container: Manifest) -> bool:
+    return "envFrom" in container or COLLECTOR in {variable["name"] for variable in container.get("env", ())}
 
 
 def process_problems(manifests: list[Manifest]) -> Iterator[str]:
