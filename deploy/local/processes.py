@@ -141,7 +141,6 @@ def _inference(plan: Plan) -> Process:
     own = {
         "IMAGEMESH_INFERENCE_ENGINE": plan.engine,
         "IMAGEMESH_TRITON_TARGET": _at(plan.ports.triton),
-        "IMAGEMESH_TRITON_METRICS_URL": f"http://{_at(plan.ports.triton_metrics)}/metrics",
     }
     after = ("triton",) if plan.engine == "triton" else ()
     return _service(plan, ("inference",), plan.ports.inference, own, after)
