@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +27,7 @@ from services.router.planning import Planner, PlanRequest
 from services.router.queue_store import QueueStore
 from services.router.results import Results
 from services.router.runs import Run
-from services.router.specs import AUTO, OnUnknown
+from services.router.specs import AUTO, JobOptions, OnUnknown
 
 Moment = Literal["before", "after"]
 StepHook = Callable[[str, Moment], Awaitable[None]]
@@ -194,7 +194,7 @@ class Pipeline:
     async def _plan(self, run: Run) -> Turn:
         models = await self._parts.allowed_models(run.job.key_id) if run.spec.model == AUTO else frozenset[str]()
         reserved = Money(run.job.reserved_micros)
-        request = PlanRequest(run.spec, run.options, not run.job.seed_drawn, models, reserved)
+        request = PlanRequest(run.spec, plan_options(run), not run.job.seed_drawn, models, reserved)
         try:
             run.candidates = self._parts.planner().plan(request)
         except MeshError as error:
@@ -268,6 +268,14 @@ class Pipeline:
         if run.waiting_for:
             await self._parts.queue.resume(run.lease)
             run.waiting_for = ""
+
+
+def plan_options(run: Run) -> JobOptions:
+    """The job's options; without fallback it stays where earlier runs ordered, however its goal orders them now."""
+    options, ordered = run.options, {attempt.provider for attempt in run.attempts.values()}
+    if options.routing.fallback or not ordered:
+        return options
+    return replace(options, routing=replace(options.routing, allow=tuple(ordered)))
 
 
 def wait_for(run: Run) -> float:

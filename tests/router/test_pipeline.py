@@ -17,6 +17,7 @@ from services.router.leases import Ended, LeaseLost, Parking
 from services.router.peers.moderation import Decision
 from services.router.peers.storage import Holder, StoredAsset
 from services.router.pipeline import Moment, Released
+from services.router.planning import Planner
 from services.router.providers.base import ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.tables import attempts, jobs, ledger_entries
@@ -525,6 +526,25 @@ async def test_a_rate_limit_goes_to_the_next_at_once(rig: Rig) -> None:
     await rig.draw()
     assert await states(rig) == [("one", "FAILED"), ("two", "SUCCEEDED")]
     assert rig.clock.slept == []
+
+
+async def test_without_fallback_a_job_stays_with_its_provider(rig: Rig) -> None:
+    speeds = {"one": 1.0, "two": 2.0}
+
+    class Observed:
+        def p50_s(self, provider: str, model: str) -> float | None:
+            return speeds[provider]
+
+    planner = Planner(rig.catalog, Observed())
+    rig.pipeline._parts = dataclasses.replace(rig.pipeline._parts, planner=lambda: planner)
+    rig.one.script = [ProviderError(ErrorKind.RATE_LIMITED, "slow down", retry_after=30.0)]
+    routing = job_pb2.Routing(fallback=False, goal=job_pb2.GOAL_FASTEST)
+    job_id = await rig.submit(options=job_pb2.JobOptions(routing=routing))
+    assert isinstance(await rig.walk(await rig.claim()), Parking)
+    speeds["two"] = 0.5
+    await rig.stores.queue.poke(job_id)
+    assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
+    assert (len(rig.one.calls), rig.two.calls) == (2, [])
 
 
 async def test_a_dearer_candidate_than_the_reservation_is_skipped(rig: Rig) -> None:
