@@ -50,7 +50,7 @@ class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
     async def GetVerdict(self, request: pb2.GetVerdictRequest, context: Context) -> pb2.GetVerdictResponse:
         """See the contract."""
         check(request, wire.VERDICT_RULES)
-        verdict = await self._judge.verdict(request.verdict_id, _tenant_or_all())
+        verdict = await self._judge.verdict(request.verdict_id, principal().tenant)
         return pb2.GetVerdictResponse(verdict=wire.verdict_out(verdict))
 
     async def GetPolicy(self, request: pb2.GetPolicyRequest, context: Context) -> pb2.GetPolicyResponse:
@@ -100,7 +100,7 @@ def _asker(request: pb2.ModeratePromptRequest | pb2.ModerateImageRequest) -> Ask
 
 
 def _tenant_or_all() -> str:
-    """The tenant whose things the caller sees; empty for one that sees all."""
+    """The tenant whose policies the caller sees; empty for one that sees all."""
     caller = principal()
     return "" if OPERATOR in caller.roles else caller.tenant
 

@@ -29,6 +29,7 @@ KEYS = {
     "other": Principal("other", "key_o", frozenset({CALLER})),
     "reviewer": Principal("acme", "key_r", frozenset({REVIEWER})),
     "operator": Principal("acme", "key_p", frozenset({OPERATOR})),
+    "all roles": Principal("other", "key_all", frozenset({CALLER, OPERATOR, REVIEWER})),
 }
 Metadata = tuple[tuple[str, str], ...]
 

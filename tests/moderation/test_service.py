@@ -114,7 +114,7 @@ async def test_verdicts_of_others_do_not_exist(moderation: Running) -> None:
     request = pb.GetVerdictRequest(verdict_id=verdict.verdict_id)
     assert (await moderation.stub.GetVerdict(request, metadata=key("reviewer"))).verdict == verdict
     assert (await moderation.stub.GetVerdict(request, metadata=internal(""))).verdict == verdict
-    for metadata in (key("other"), internal("other")):
+    for metadata in (key("other"), key("all roles"), internal("other")):
         error = await refused(moderation.stub.GetVerdict(request, metadata=metadata))
         assert (error.code, error.reason) == (Code.NOT_FOUND, "VERDICT_NOT_FOUND")
 
