@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ class SpanFile:
             while self._buffer:
                 lines.append(json.dumps(self._buffer.popleft(), separators=(",", ":")))
             if lines:
-                self._append("\n".join(lines) + "\n")
+                with suppress(OSError):  # a full disk costs spans, and nothing else
+                    self._append("\n".join(lines) + "\n")
 
     def close(self) -> None:
         """Writes what is queued and ends the thread; may be called twice."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mesh import telemetry
+from mesh.span_files import SpanFile
 from mesh.telemetry import TelemetryConfig, TraceContext
 
 PARENT = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
@@ -34,3 +37,16 @@ def test_a_span_below_a_sampled_one_has_a_place_of_its_own() -> None:
         with telemetry.span("inner"):
             assert telemetry.current().trace_id == outside.trace_id
             assert telemetry.current() != outside
+
+
+def test_a_disk_that_takes_nothing_costs_spans_and_nothing_else(tmp_path: Path) -> None:
+    folder = tmp_path / "telemetry"
+    file = SpanFile(folder, "service")
+    folder.rmdir()
+    file.write({"span_id": "lost"})
+    file.flush()
+    folder.mkdir()
+    file.write({"span_id": "kept"})
+    file.close()
+    (written,) = folder.iterdir()
+    assert written.read_text() == '{"span_id":"kept"}\n'
