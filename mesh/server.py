@@ -24,6 +24,7 @@ from mesh.status import STATUS_CODES, to_rpc_status
 from mesh.telemetry import TraceContext
 
 MESSAGE_LIMIT = 8 * 1024 * 1024
+CONCURRENT_RPCS = 12_000  # above the router's limit of watched jobs; what is over it is refused by gRPC itself
 DETAILS_KEY = "grpc-status-details-bin"
 
 log = telemetry.logger(__name__)
@@ -59,6 +60,7 @@ class Server:
         self.health = Health(checks or {})
         self._methods: dict[str, MethodDescriptor] = {}
         self._server = grpc.aio.server(
+            maximum_concurrent_rpcs=CONCURRENT_RPCS,
             interceptors=[GuardInterceptor(self._methods, authenticator)],
             options=[
                 ("grpc.so_reuseport", 0),

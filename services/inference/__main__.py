@@ -12,7 +12,6 @@ from mesh.channel import ChannelConfig, check_connected, open_channel
 from mesh.config import load
 from mesh.events import Bus, BusConfig
 from mesh.server import ServerConfig
-from mesh.telemetry import TelemetryConfig
 from services.inference.assembly import Inference, Outside
 from services.inference.catalog import Models
 from services.inference.config import InferenceSettings
@@ -25,7 +24,7 @@ async def main(stopping: asyncio.Event) -> None:
     settings = load(InferenceSettings)
     token = settings.mesh_token.get_secret_value()
     async with AsyncExitStack() as closing:
-        closing.enter_context(telemetry.start(_telemetry(settings)))
+        closing.enter_context(telemetry.start(settings.telemetry("inference")))
         models = await _models(settings)
         router = open_channel(ChannelConfig(settings.router_target, mesh_token=token))
         bus = Bus(BusConfig(settings.nats_url, "inference"))
@@ -50,16 +49,6 @@ async def _models(settings: InferenceSettings) -> Models:
     except ManifestError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from error
-
-
-def _telemetry(settings: InferenceSettings) -> TelemetryConfig:
-    return TelemetryConfig(
-        service="inference",
-        directory=settings.telemetry_dir,
-        otlp_endpoint=settings.otlp_endpoint,
-        ratio=settings.trace_ratio,
-        log_level=settings.log_level,
-    )
 
 
 if __name__ == "__main__":

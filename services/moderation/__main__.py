@@ -14,7 +14,6 @@ from mesh.config import load
 from mesh.db import DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
 from mesh.migrate import upgrade
-from mesh.telemetry import TelemetryConfig
 from services.moderation.assembly import LAYERS, Moderation, Outside
 from services.moderation.blocklist import SOURCE, BlocklistError, read_blocklist
 from services.moderation.config import ModerationSettings
@@ -35,9 +34,7 @@ async def main(stopping: asyncio.Event) -> None:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from error
     async with AsyncExitStack() as closing:
-        closing.enter_context(telemetry.start(TelemetryConfig(
-            "moderation", settings.telemetry_dir, settings.otlp_endpoint, settings.trace_ratio, settings.log_level
-        )))  # fmt: skip
+        closing.enter_context(telemetry.start(settings.telemetry("moderation")))
         await upgrade(settings.database_url, MIGRATIONS)
         database = open_database(DatabaseConfig(settings.database_url))
         router = open_channel(ChannelConfig(settings.router_target, mesh_token=token))

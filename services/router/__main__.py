@@ -9,17 +9,16 @@ import sys
 from mesh import process, telemetry
 from mesh.config import load
 from mesh.migrate import upgrade
-from mesh.telemetry import TelemetryConfig
 from services.router.api_main import run_api
 from services.router.catalog_file import CatalogError
-from services.router.config import MIGRATIONS, ApiSettings, RouterSettings, WorkerSettings
+from services.router.config import MIGRATIONS, ApiSettings, WorkerSettings
 from services.router.worker_main import run_worker
 
 
 async def api(stopping: asyncio.Event) -> None:
     """One API process, until `stopping` is set."""
     settings = load(ApiSettings)
-    with telemetry.start(_telemetry(settings, "router-api")):
+    with telemetry.start(settings.telemetry("router-api")):
         await upgrade(settings.database_url, MIGRATIONS)
         await run_api(settings, os.environ, stopping)
 
@@ -27,13 +26,9 @@ async def api(stopping: asyncio.Event) -> None:
 async def worker(stopping: asyncio.Event) -> None:
     """One worker process, until `stopping` is set."""
     settings = load(WorkerSettings)
-    with telemetry.start(_telemetry(settings, "router-worker")):
+    with telemetry.start(settings.telemetry("router-worker")):
         await upgrade(settings.database_url, MIGRATIONS)
         await run_worker(settings, stopping)
-
-
-def _telemetry(told: RouterSettings, service: str) -> TelemetryConfig:
-    return TelemetryConfig(service, told.telemetry_dir, told.otlp_endpoint, told.trace_ratio, told.log_level)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from mesh.config import load
 from mesh.db import DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
 from mesh.migrate import upgrade
-from mesh.telemetry import TelemetryConfig
 from services.storage.assembly import Outside, Storage
 from services.storage.config import StorageSettings
 from services.storage.objects import open_objects
@@ -27,7 +26,7 @@ async def main(stopping: asyncio.Event) -> None:
     settings = load(StorageSettings)
     token = settings.mesh_token.get_secret_value()
     async with AsyncExitStack() as closing:
-        closing.enter_context(telemetry.start(_telemetry(settings)))
+        closing.enter_context(telemetry.start(settings.telemetry("storage")))
         await upgrade(settings.database_url, MIGRATIONS)
         database = open_database(DatabaseConfig(settings.database_url))
         objects = open_objects(settings)
@@ -48,16 +47,6 @@ async def main(stopping: asyncio.Event) -> None:
         await storage.start()
         closing.push_async_callback(storage.stop)
         await stopping.wait()
-
-
-def _telemetry(settings: StorageSettings) -> TelemetryConfig:
-    return TelemetryConfig(
-        service="storage",
-        directory=settings.telemetry_dir,
-        otlp_endpoint=settings.otlp_endpoint,
-        ratio=settings.trace_ratio,
-        log_level=settings.log_level,
-    )
 
 
 if __name__ == "__main__":
