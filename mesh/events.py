@@ -98,9 +98,13 @@ class Subscription:
         self.subject = subject
         self._callback = callback
         self._inner: NatsSubscription | None = None
+        self._attached = False
 
     async def attach(self, client: Client) -> None:
-        """Subscribes on the connection; called by the bus."""
+        """Subscribes on the connection, once; called by the bus."""
+        if self._attached:
+            return
+        self._attached = True
         self._inner = await client.subscribe(SIGNAL_PREFIX + self.subject, cb=self._on_message)
 
     async def close(self) -> None:

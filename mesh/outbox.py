@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -18,6 +20,7 @@ POLL_SECONDS = 1.0
 GATHER_SECONDS = 0.05  # events that follow one another share a read, a round trip and a delete
 
 log = logger(__name__)
+Row = sa.Row[Any]
 
 
 def outbox_table(metadata: sa.MetaData) -> sa.Table:
@@ -63,9 +66,10 @@ def _insert(table: sa.Table) -> sa.Insert:
 
 
 class Relay:
-    """Publishes outbox rows in order of writing and deletes them; waits while NATS is away.
+    """Publishes outbox rows and deletes them; waits while NATS is away.
 
-    Several relays may work on one table: an event may then be published twice, and the stream drops the repeat.
+    Events about one thing go out in the order they were written, events about different things at once. Several relays
+    may work on one table: an event may then be published twice, and the stream drops the repeat.
     """
 
     def __init__(self, database: Database, table: sa.Table, bus: Bus) -> None:
@@ -102,8 +106,8 @@ class Relay:
             return False
         try:
             rows = await self._database.read(lambda connection: connection.execute(self._oldest).all())
-            published = await asyncio.gather(*(self._publish(row) for row in rows))
-            done = [row.seq for row, ok in zip(rows, published, strict=True) if ok]
+            published = await asyncio.gather(*(self._publish_in_turn(line) for line in _by_subject(rows)))
+            done = [seq for line in published for seq in line]
             if done:
                 await self._database.write(lambda connection: connection.execute(self._delete, {"done": done}))
         except Exception as error:  # noqa: BLE001 - whatever it is, the rows are kept and the next look may work
@@ -111,7 +115,16 @@ class Relay:
             return False
         return len(done) == BATCH
 
-    async def _publish(self, row: sa.Row[tuple[object, ...]]) -> bool:
+    async def _publish_in_turn(self, rows: Sequence[Row]) -> list[int]:
+        """The rows that NATS took; those behind one that it did not take stay with it."""
+        done = []
+        for row in rows:
+            if not await self._publish(row):
+                break
+            done.append(int(row.seq))
+        return done
+
+    async def _publish(self, row: Row) -> bool:
         values = dict(row._mapping)
         values.pop("seq")
         try:
@@ -120,6 +133,13 @@ class Relay:
             log.debug("event not taken yet", event_id=row.id, reason=error.message)
             return False
         return True
+
+
+def _by_subject(rows: Sequence[Row]) -> list[list[Row]]:
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        lines.setdefault(row.subject_id, []).append(row)
+    return list(lines.values())
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

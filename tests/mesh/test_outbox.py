@@ -140,3 +140,19 @@ async def test_no_fault_of_the_database_ends_the_relay(database: Database) -> No
     await relay.start()
     await until_empty(database)
     await relay.stop()
+
+
+async def test_events_about_one_thing_arrive_in_the_order_of_writing(database: Database, bus: Bus) -> None:
+    written = [(subject, n) for n in range(20) for subject in ("job_a", "job_b")]
+    for subject, n in written:
+        about = Event(id=f"{subject}-{n}", type="JobQueued", tenant="acme", subject_id=subject, data=b"", version=n)
+        await database.write(lambda c, about=about: append(c, OUTBOX, about))
+    relay = Relay(database, OUTBOX, bus)
+    await relay.start()
+    await until_empty(database)
+    stream = bus._client.jetstream()
+    told = [await stream.get_msg(STREAM, seq) for seq in range(1, len(written) + 1)]
+    for subject in ("job_a", "job_b"):
+        ids = [m.headers["ce-id"] for m in told if m.headers and m.subject.endswith(subject)]
+        assert ids == [f"{subject}-{n}" for n in range(20)]
+    await relay.stop()
