@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import subprocess
-import sys
+import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -71,25 +73,18 @@ class PostgresServer:
         return f"postgresql+asyncpg://imagemesh@127.0.0.1:{self.port}/{database}"
 
     def stop(self) -> None:
-        self._process.terminate()
+        self._process.send_signal(signal.SIGINT)  # ends its clients; SIGTERM would wait for them
         self._process.wait(timeout=20)
 
     def _run(self, *command: str) -> None:
         subprocess.run([*self._as_user, *command], check=True, capture_output=True, cwd="/")
 
     def _wait(self, binaries: Path) -> None:
-        ready = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "imagemesh", "-t", "1"]
-        for _ in range(600):
-            if self._process.poll() is not None:
+        ready = [str(binaries / "pg_isready"), "-h", "127.0.0.1", "-p", str(self.port), "-U", "imagemesh", "-t", "5"]
+        end = time.monotonic() + 60
+        while subprocess.run(ready, capture_output=True, check=False).returncode != 0:
+            if self._process.poll() is not None or time.monotonic() > end:
                 raise RuntimeError("postgres did not start")
-            if subprocess.run(ready, capture_output=True, check=False).returncode == 0:
-                return
-            self._pause()
-        raise RuntimeError("postgres did not become ready")
-
-    @staticmethod
-    def _pause() -> None:
-        subprocess.run([sys.executable, "-c", "import time; time.sleep(0.05)"], check=True)
 
 
 @pytest.fixture(scope="session")
@@ -98,11 +93,8 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
     if binaries is None:
         missing("PostgreSQL")
         return
-    folder = Path(
-        subprocess.run(
-            ["mktemp", "-d", "/tmp/imagemesh-pg-XXXXXX"], check=True, capture_output=True, text=True
-        ).stdout.strip()
-    )
+    # Not under pytest's own folder: that is closed to the user `postgres`, and too long for a socket's path.
+    folder = Path(tempfile.mkdtemp(prefix="imagemesh-pg-"))
     server = PostgresServer(binaries, folder)
     yield server
     server.stop()
