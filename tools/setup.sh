@@ -15,9 +15,20 @@ find_uv() {
 }
 uv=$(find_uv)
 
+# Triton's Python stub needs a shared libpython, which the system's own Python may lack and uv's has.
+has_shared_libpython() {
+  .venv/bin/python -c 'import ctypes.util, sys, sysconfig
+name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+sys.exit(not (sysconfig.get_config_var("Py_ENABLE_SHARED") or ctypes.util.find_library(name)))'
+}
+
 if [ ! -x .venv/bin/python ]; then
   "$uv" venv --quiet --python 3.11 .venv 2>/dev/null || "$uv" venv --quiet --python 3.12 .venv ||
     { echo "set-up needs Python 3.11 or 3.12: try 'apt install python3'" >&2; exit 1; }
+  if ! has_shared_libpython && UV_HTTP_RETRIES=0 "$uv" python install --quiet 3.11 2>/dev/null; then
+    rm -rf .venv
+    "$uv" venv --quiet --managed-python --python 3.11 .venv
+  fi
 fi
 
 # Without a GPU the CPU build of torch saves a 3 GB download, where its index can be reached at all.
