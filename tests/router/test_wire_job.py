@@ -190,8 +190,8 @@ def test_defaults() -> None:
     assert read_creation(creation({})) == (GenerationSpec(prompt="a red circle"), JobOptions())
 
 
-def test_everything_is_read() -> None:
-    spec, options = read_creation(
+def test_every_field_of_a_spec_is_read() -> None:
+    spec, _ = read_creation(
         creation(
             {
                 "operation": "OPERATION_INPAINT",
@@ -209,23 +209,7 @@ def test_everything_is_read() -> None:
                 "mask": {"url": "https://example.org/m.png"},
                 "output": {"format": "webp", "quality": 90},
                 "providerOptions": {"openai": {"output_compression": 50, "quality": "low"}},
-            },
-            {
-                "lane": "LANE_BATCH",
-                "routing": {
-                    "goal": "GOAL_FASTEST",
-                    "strengths": ["speed"],
-                    "allow": ["imagemesh"],
-                    "deny": ["openai"],
-                    "fallback": False,
-                    "onUnknown": "ON_UNKNOWN_FAIL",
-                },
-                "cache": "CACHE_POLICY_REFRESH",
-                "deadline": "90.5s",
-                "user": "u1",
-                "labels": {"team": "a"},
-                "maxCost": {"currencyCode": "USD", "units": "1", "nanos": 500_000_999},
-            },
+            }
         )
     )
     assert spec == GenerationSpec(
@@ -245,6 +229,30 @@ def test_everything_is_read() -> None:
         mask=ImageInput(url="https://example.org/m.png"),
         output=Output("webp", 90),
         provider_options={"openai": {"output_compression": 50, "quality": "low"}},
+    )
+
+
+def test_every_option_is_read() -> None:
+    _, options = read_creation(
+        creation(
+            {},
+            {
+                "lane": "LANE_BATCH",
+                "routing": {
+                    "goal": "GOAL_FASTEST",
+                    "strengths": ["speed"],
+                    "allow": ["imagemesh"],
+                    "deny": ["openai"],
+                    "fallback": False,
+                    "onUnknown": "ON_UNKNOWN_FAIL",
+                },
+                "cache": "CACHE_POLICY_REFRESH",
+                "deadline": "90.5s",
+                "user": "u1",
+                "labels": {"team": "a"},
+                "maxCost": {"currencyCode": "USD", "units": "1", "nanos": 500_000_999},
+            },
+        )
     )
     assert options == JobOptions(
         lane=Lane.BATCH,
