@@ -11,4 +11,4 @@ compile() {
 }
 compile requirements/all.txt --all-extras
 compile requirements/client.txt
-for service in router storage moderation inference; do compile "requirements/$service.txt" --extra "$service"; done
+for extra in router storage moderation inference encoder; do compile "requirements/$extra.txt" --extra "$extra"; done
