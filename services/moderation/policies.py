@@ -18,6 +18,7 @@ LIST_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 DEFAULT_POLICY = "default"
 
 Score = Annotated[float, Field(gt=0, le=1)]
+Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
 DecisionName = Literal["FLAG", "REVIEW", "BLOCK"]
 
 
@@ -59,6 +60,14 @@ class TermList(Document):
         return findable(terms)
 
 
+class Strikes(Document):
+    """What happens to a user whose content was blocked `count` times within `window_days`; NONE: nothing."""
+
+    count: int = Field(3, ge=1, le=1000)
+    window_days: int = Field(90, ge=1, le=3650)
+    consequence: Literal["NONE", "REVIEW", "BLOCK"] = "NONE"
+
+
 class PolicyDocument(Document):
     """One version of a policy, as it stands in a file. See `imagemesh.moderation.v1.Policy` for each field."""
 
@@ -68,14 +77,16 @@ class PolicyDocument(Document):
     description: str = Field("", max_length=1000)
     thresholds: Mapping[Category, CategoryThresholds]
     lists: Mapping[str, TermList]
-    benign_phrases: tuple[str, ...] = ()
+    benign_phrases: tuple[str, ...] = Field((), max_length=10_000)
     review_decision: DecisionName = "BLOCK"
     negative_prompt_weight: float = Field(1.0, ge=0, le=1)
     hash_distance: int = Field(8, ge=0, le=16)
-    required_layers: tuple[str, ...] = ()
+    required_layers: tuple[str, ...] = Field((), max_length=32)
     failure_mode: Literal["CLOSED", "OPEN"] = "CLOSED"
-    text_retention: Literal["HASHED"] = "HASHED"
+    languages: tuple[Language, ...] = Field((), max_length=64)
+    text_retention: Literal["HASHED", "SCRUBBED", "PLAIN"] = "HASHED"
     retention_days: int = Field(365, ge=1, le=3650)
+    strikes: Strikes = Strikes()
 
     @field_validator("lists")
     @classmethod
@@ -151,7 +162,15 @@ class Policy(BaseModel):
     def rules(self) -> Rules:
         """What turns scores into decisions."""
         thresholds = {category: limits.value() for category, limits in self.document.thresholds.items()}
+        thresholds[Category.SEXUAL_MINORS] = _held(thresholds.get(Category.SEXUAL_MINORS, Thresholds()))
         return Rules(thresholds, Decision[self.document.review_decision])
+
+
+def _held(given: Thresholds) -> Thresholds:
+    """The thresholds under the floor, also where a document came past its validation."""
+    most = SEXUAL_MINORS_CEILING
+    pairs = ((given.flag, most.flag), (given.review, most.review), (given.block, most.block))
+    return Thresholds(*(min(limit if limit is not None else 1.0, ceiling or 1.0) for limit, ceiling in pairs))
 
 
 def findable(terms: Sequence[str]) -> tuple[str, ...]:

@@ -28,8 +28,10 @@ VERDICTS = sa.Table(
     sa.Column("asset_id", sa.String(64), nullable=False),
     sa.Column("end_user", sa.String(256), nullable=False),
     sa.Column("create_us", sa.BigInteger, nullable=False),
+    sa.Column("safety", sa.String(256), nullable=False, server_default="0:"),
     sa.Index("verdicts_by_job", "tenant", "job_id"),
     sa.Index("verdicts_by_sha256", "sha256"),
+    sa.Index("verdicts_by_time", "create_us", "verdict_id"),
 )
 
 # Append only: nothing updates or deletes here but the retention sweep and the erasure of a later version.

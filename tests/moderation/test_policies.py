@@ -54,7 +54,12 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
         "thresholds.SEXUAL_MINORS.review: at most 0.35",
     ),
     "version": ({"version": 0}, "version: Input should be greater than or equal to 1"),
-    "plain text kept": ({"text_retention": "PLAIN"}, "text_retention: Input should be 'HASHED'"),
+    "text kept somehow": (
+        {"text_retention": "SOMEHOW"},
+        "text_retention: Input should be 'HASHED',",
+    ),
+    "strikes": ({"strikes": {"consequence": "JAIL"}}, "strikes.consequence: Input should be"),
+    "language": ({"languages": ["English"]}, "languages.0: String should match"),
     "missing layer": ({"required_layers": ["rules", "nsfw-net"]}, "required_layers: no nsfw-net here"),
 }
 
