@@ -14,10 +14,11 @@ from services.router.candidates import Candidate
 from services.router.fallback import Choice, Delivered, Failed
 from services.router.jobs import AttemptState
 from services.router.leases import Attempt
+from services.router.listening import OrderListener
 from services.router.peers.storage import Storage
 from services.router.providers.base import InputImage, Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import Charge, ErrorKind, ProviderError, treatment
-from services.router.runs import KIND, Grip, Paid, Run
+from services.router.runs import KIND, Paid, Run
 from services.router.specs import picture_seed
 
 WRITE_PAUSE = 0.25
@@ -57,23 +58,7 @@ class _Order:
         return self.candidate.call_worst_case(len(self.indices)).micros
 
 
-class _Listener:
-    """Stores the provider's id, keeps it at hand, and passes progress on."""
-
-    def __init__(self, store: Callable[[str], Awaitable[None]], grip: Grip, request_id: str = "") -> None:
-        self._store = store
-        self._grip = grip
-        self.request_id = request_id
-
-    async def accepted(self, provider_request_id: str) -> None:
-        self.request_id = provider_request_id
-        await self._store(provider_request_id)
-
-    def progress(self, step: int, steps: int) -> None:
-        self._grip.progressed(step, steps)
-
-
-_Calling = Callable[[_Listener], Awaitable[ProviderResult]]
+_Calling = Callable[[OrderListener], Awaitable[ProviderResult]]
 
 
 class Orders:
@@ -163,12 +148,12 @@ class Orders:
         order = _Order(run, delivered.attempt_id, candidate, provider, delivered.indices)
         return await self._failed(order, ProviderError(ErrorKind.BROKEN_ANSWER, message))
 
-    async def _submit(self, order: _Order, call: ProviderCall, listener: _Listener) -> ProviderResult:
+    async def _submit(self, order: _Order, call: ProviderCall, listener: OrderListener) -> ProviderResult:
         order.run.require_lease(self._margin)
         return await order.provider.submit(call, listener)
 
     async def _settled(self, order: _Order, call: _Calling, request_id: str = "") -> Delivered | Failed:
-        listener = _Listener(lambda known: self._identify(order, known), order.run.grip, request_id)
+        listener = OrderListener(lambda known: self._identify(order, known), order.run.grip, request_id)
         try:
             result = await call(listener)
         except ProviderError as error:

@@ -8,7 +8,7 @@ errors read as `ProviderError`. An asynchronous vendor adds `resume` (poll by th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -64,6 +64,15 @@ class Capabilities:
     scheduler: bool = False
     transparent_background: bool = False
     quality: bool = False
+    strength: bool = False
+    mask: bool = False
+    """Whether EDIT takes a mask; INPAINT always does."""
+    max_images: int = 0
+    """Source images one call takes; 0 where every operation starts from text."""
+    controls: frozenset[str] = frozenset()
+    """Kinds of `Control` it takes (`structure`, `sketch`, `style`, `canny`, `depth`, `pose`)."""
+    upscale_factors: tuple[int, ...] = ()
+    """Factors that UPSCALE takes, the default first."""
     formats: frozenset[str] = frozenset({"png"})
     """Formats it can be asked for."""
     replay_safe: bool = False
@@ -75,6 +84,8 @@ class Capabilities:
     """Whether a request can be called off by its id (`cancel`). Canceling the task of `submit` always stops waiting."""
     progress: bool = False
     """Whether it tells steps while drawing."""
+    previews: bool = False
+    """Whether it shows unfinished pictures while drawing."""
     webhooks: bool = False
     """Whether it can tell the end of a request by calling us."""
     options: Mapping[str, OptionRule] = field(default_factory=dict)
@@ -97,6 +108,16 @@ class Account:
     variant: str = ""
     """Which of the adapter's dialects or surfaces it speaks; empty: the adapter's default."""
     region: str = ""
+    name: str = "default"
+    """The account's name in the catalog."""
+    secrets: Mapping[str, SecretStr] = field(default_factory=dict)
+    """Further secrets by the name that the adapter documents (`client_secret`, `session_token`, `webhook`, …)."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What else the adapter has to know and is no secret (`project`, `api_version`, …), as its docstring lists."""
+
+    def secret(self, name: str) -> str:
+        """A further secret in clear; empty when there is none."""
+        return self.secrets.get(name, NO_KEY).get_secret_value()
 
 
 @dataclass(frozen=True)
@@ -105,6 +126,27 @@ class InputImage:
 
     data: bytes
     media_type: str
+
+
+@dataclass(frozen=True)
+class ControlImage:
+    """A guide for the drawing."""
+
+    kind: str
+    """One of `Capabilities.controls`."""
+    image: InputImage
+    scale: float | None = None
+    """How strongly it binds, 0 to 2; None: the provider's default."""
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How many pixels OUTPAINT adds at each side."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
 
 
 def _go_ahead() -> None:
@@ -129,7 +171,7 @@ class ProviderCall:
     model_version: str = ""
     negative_prompt: str = ""
     width: int = 0
-    """Pixels; 0 with `height` 0 = the model's default size."""
+    """Pixels; 0 with `height` 0 = the model's default size, or the first image's where there is one."""
     height: int = 0
     count: int = 1
     seed: int | None = None
@@ -151,7 +193,16 @@ class ProviderCall:
     """This provider's `provider_options`, checked against `Capabilities.options`."""
     images: tuple[InputImage, ...] = ()
     mask: InputImage | None = None
-    """White = change; adapters convert."""
+    """White = change, of the first image's size; adapters convert (see `retouch`)."""
+    strength: float | None = None
+    """How far to leave the first image, 0 (keep) to 1 (ignore)."""
+    controls: tuple[ControlImage, ...] = ()
+    margins: Margins = Margins()
+    """Only OUTPAINT; at least one is above 0."""
+    upscale_factor: int = 0
+    """Only UPSCALE; 0 = the provider's default."""
+    callback_url: str = ""
+    """Where the vendor may tell the end (`Capabilities.webhooks`); unguessable, bound to this attempt. Empty: poll."""
     before_sending: Callable[[], None] = _go_ahead
     """Called after every wait of ours and last before the adapter; raises when the request must not go out any more."""
 
@@ -190,6 +241,12 @@ class Listener(Protocol):
     def progress(self, step: int, steps: int) -> None:
         """The provider has done `step` of `steps` steps. Never blocks."""
 
+    def preview(self, data: bytes, media_type: str) -> None:
+        """An unfinished picture. Never blocks; shown only where the tenant's policy allows unjudged pictures."""
+
+    def woken(self) -> Awaitable[None]:
+        """Ends when the vendor has called us about this attempt; a poll loop then looks at once. May never end."""
+
 
 class Provider(ABC):
     """A source of pictures. Adapters and the wrappers around them look alike."""
@@ -218,24 +275,13 @@ class Provider(ABC):
         """Call off a request by its id; nothing happens when it has ended. Only with `Capabilities.cancelable`."""
         raise ProviderError(ErrorKind.BAD_REQUEST, f"{self.name} cannot call off a request")
 
+    async def check(self) -> str:
+        """One cheap authenticated call that draws nothing; what it told, for people (`12.50 credits left`).
+
+        Raises:
+            ProviderError: as `submit` would; BAD_REQUEST when the vendor has no such call.
+        """
+        raise ProviderError(ErrorKind.BAD_REQUEST, f"{self.name} has no call that costs nothing")
+
     async def close(self) -> None:  # noqa: B027 - most adapters hold nothing
         """Free what the provider holds. May be repeated."""
-
-
-_SIGNATURES: tuple[tuple[bytes, str], ...] = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-    (b"GIF8", "image/gif"),
-)
-
-
-def media_type_of(data: bytes) -> str:
-    """The media type that the first bytes tell; empty when they are no picture we know."""
-    for signature, media_type in _SIGNATURES:
-        if data.startswith(signature):
-            return media_type
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    if data[4:8] == b"ftyp" and data[8:12] in (b"avif", b"avis"):
-        return "image/avif"
-    return ""

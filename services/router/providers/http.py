@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Protocol
@@ -54,6 +55,16 @@ class HttpConfig:
 
 
 @dataclass(frozen=True)
+class Part:
+    """One part of a multipart form: a field, or a file where it has a file name."""
+
+    name: str
+    value: str | bytes
+    filename: str = ""
+    content_type: str = ""
+
+
+@dataclass(frozen=True)
 class HttpRequest:
     """One request; `timeout` covers everything from waiting for a connection to the last byte."""
 
@@ -62,6 +73,10 @@ class HttpRequest:
     timeout: float
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
+    form: tuple[Part, ...] = ()
+    """Sent as multipart/form-data instead of `body`."""
+    idle: float | None = None
+    """Seconds without a byte after which a stream counts as broken off; None: only `timeout` bounds it."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +89,17 @@ class HttpAnswer:
     body: bytes
 
 
+@dataclass(frozen=True)
+class HttpStream:
+    """An answer whose body is still coming."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Case-insensitive."""
+    parts: AsyncIterator[bytes]
+    """Pieces of the body as they arrive, of any length. Raises as `HttpClient.send`."""
+
+
 class HttpClient(Protocol):
     """What adapters need of HTTP."""
 
@@ -83,6 +109,9 @@ class HttpClient(Protocol):
         Raises:
             NotSentError, BrokenOffError, TimedOutError, AnswerTooLargeError.
         """
+
+    def stream(self, request: HttpRequest) -> AbstractAsyncContextManager[HttpStream]:
+        """Send, and read the answer piece by piece inside the `async with`. Raises as `send`, also from within."""
 
 
 class PooledHttpClient:
@@ -101,7 +130,6 @@ class PooledHttpClient:
             return
         self._session = aiohttp.ClientSession(
             connector=self._make_connector(),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._config.connect_timeout),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,
             trace_configs=[_marks_sent()],
@@ -122,6 +150,13 @@ class PooledHttpClient:
 
     async def send(self, request: HttpRequest) -> HttpAnswer:
         """See `HttpClient.send`."""
+        async with self.stream(request) as answer:
+            parts = [part async for part in answer.parts]
+            return HttpAnswer(answer.status, answer.headers, parts[0] if len(parts) == 1 else b"".join(parts))
+
+    @contextlib.asynccontextmanager
+    async def stream(self, request: HttpRequest) -> AsyncIterator[HttpStream]:
+        """See `HttpClient.stream`."""
         self.start()
         assert self._session is not None
         progress = SimpleNamespace(connected=False)
@@ -131,25 +166,38 @@ class PooledHttpClient:
                     request.method,
                     request.url,
                     headers=request.headers,
-                    data=request.body,
+                    data=_form(request.form) if request.form else request.body,
                     allow_redirects=False,
+                    timeout=self._timeout(request),
                     trace_request_ctx=progress,
                 ) as response:
-                    body = await self._read(response)
-                    return HttpAnswer(response.status, CIMultiDict(response.headers), body)
+                    yield HttpStream(response.status, CIMultiDict(response.headers), self._read(response))
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+    def _timeout(self, request: HttpRequest) -> aiohttp.ClientTimeout:
+        return aiohttp.ClientTimeout(total=None, sock_connect=self._config.connect_timeout, sock_read=request.idle)
+
+    async def _read(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         cap = self._config.max_answer_bytes
         if (response.content_length or 0) > cap:
             raise AnswerTooLargeError(f"the answer announces {response.content_length} bytes; at most {cap} are read")
-        parts: list[bytes] = []
         size = 0
         async for part in response.content.iter_any():
             size += len(part)
             if size > cap:
                 raise AnswerTooLargeError(f"the answer has more than {cap} bytes")
-            parts.append(part)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+            yield part
+
+
+def _form(parts: tuple[Part, ...]) -> aiohttp.MultipartWriter:
+    """The form as bytes in memory, so that a length is announced."""
+    writer = aiohttp.MultipartWriter("form-data")
+    for part in parts:
+        headers = {"Content-Type": part.content_type} if part.content_type else {}
+        payload = aiohttp.payload.get_payload(part.value, headers=CIMultiDict(headers))
+        names = {"name": part.name, **({"filename": part.filename} if part.filename else {})}
+        payload.set_content_disposition("form-data", True, **names)
+        writer.append_payload(payload)
+    return writer
 
 
 @contextlib.contextmanager

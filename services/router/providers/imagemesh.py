@@ -27,9 +27,9 @@ from services.router.providers.base import (
     ProviderCall,
     ProviderImage,
     ProviderResult,
-    media_type_of,
 )
 from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.media import media_type_of
 
 THREAD_BYTES = 256 * 1024
 """Pictures above this are hashed in a thread."""

@@ -22,10 +22,10 @@ from services.router.providers.base import (
     ProviderCall,
     ProviderImage,
     ProviderResult,
-    media_type_of,
 )
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest
+from services.router.providers.media import media_type_of
 
 THREAD_BYTES = 256 * 1024
 """Answers above this are parsed in a thread, so that the loop goes on."""

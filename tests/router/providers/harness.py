@@ -5,6 +5,7 @@ A new provider adds one `Harness` to `HARNESSES`. A scenario it cannot show is a
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,12 +38,21 @@ class Heard:
 
     ids: list[str] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
+    previews: list[bytes] = field(default_factory=list)
+    call_back: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def accepted(self, provider_request_id: str) -> None:
         self.ids.append(provider_request_id)
 
     def progress(self, step: int, steps: int) -> None:
         self.steps.append((step, steps))
+
+    def preview(self, data: bytes, media_type: str) -> None:
+        self.previews.append(data)
+
+    async def woken(self) -> None:
+        await self.call_back.wait()
+        self.call_back.clear()
 
 
 class Harness(ABC):
