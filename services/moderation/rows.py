@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from services.moderation.audit import AuditEntry
 from services.moderation.perceptual import BlockedHash
 from services.moderation.verdicts import (
     Category,
@@ -28,11 +29,15 @@ ACTIONS: Mapping[SubjectKind, str] = {SubjectKind.PROMPT: "PROMPT_JUDGED", Subje
 
 @dataclass(frozen=True)
 class AuditNote:
-    """What the audit keeps beside the verdict. actor: the key's id or `mesh`. trace_id: 32 hex digits or empty."""
+    """What the audit keeps beside the verdict.
+
+    actor: the key's id or `mesh`. trace_id: 32 hex digits or empty. text: what the policy keeps of the texts.
+    """
 
     actor: str
     trace_id: str
     policy_etag: str
+    text: str = ""
 
 
 def verdict_row(verdict: Verdict) -> Row:
@@ -47,18 +52,29 @@ def verdict_row(verdict: Verdict) -> Row:
     }
 
 
-def audit_row(record_id: str, verdict: Verdict, note: AuditNote) -> Row:
-    """The row of `audit_records`; it never holds text."""
-    versions = {f"{e.finding.layer}@{e.finding.model_version}" for e in verdict.judgement.evidence}
-    return {
-        **_shared(verdict),
-        "record_id": record_id,
-        "action": ACTIONS[verdict.subject.kind],
-        "actor": note.actor,
-        "trace_id": note.trace_id,
-        "policy_etag": note.policy_etag,
-        "model_versions": sorted(versions),
-    }
+def audit_entry(verdict: Verdict, note: AuditNote) -> AuditEntry:
+    """What the audit keeps of the verdict."""
+    subject, judgement = verdict.subject, verdict.judgement
+    versions = {f"{e.finding.layer}@{e.finding.model_version}" for e in judgement.evidence}
+    return AuditEntry(
+        action=ACTIONS[subject.kind],
+        tenant=subject.tenant,
+        actor=note.actor,
+        user=subject.user,
+        trace_id=note.trace_id,
+        verdict_id=verdict.verdict_id,
+        decision=judgement.decision.name,
+        scores=tuple((s.category.value, s.score, s.decision.name) for s in judgement.scores),
+        policy_id=verdict.policy_id,
+        policy_version=verdict.policy_version,
+        policy_etag=note.policy_etag,
+        model_versions=tuple(sorted(versions)),
+        sha256=subject.sha256,
+        length=subject.length,
+        text=note.text,
+        job_id=subject.job_id,
+        asset_id=subject.asset_id,
+    )
 
 
 def _shared(verdict: Verdict) -> Row:

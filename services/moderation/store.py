@@ -10,11 +10,11 @@ import sqlalchemy as sa
 
 from mesh.db import Database, insert_or_ignore, now_us
 from mesh.events import Event
-from mesh.ids import new_id
 from mesh.outbox import append
+from services.moderation.audit import record as record_audit
 from services.moderation.perceptual import BlockedHash, HashTable
-from services.moderation.rows import AuditNote, audit_row, blocked_of, blocked_row, verdict_of, verdict_row
-from services.moderation.tables import AUDIT_RECORDS, BLOCKED_HASHES, BLOCKLIST_VERSION, OUTBOX, VERDICTS
+from services.moderation.rows import AuditNote, audit_entry, blocked_of, blocked_row, verdict_of, verdict_row
+from services.moderation.tables import BLOCKED_HASHES, BLOCKLIST_VERSION, OUTBOX, VERDICTS
 from services.moderation.verdicts import Verdict
 
 Announce = Callable[[Verdict], Sequence[Event]]
@@ -23,7 +23,6 @@ Announce = Callable[[Verdict], Sequence[Event]]
 _CLOCK = sa.select(now_us(), BLOCKLIST_VERSION.c.version).where(BLOCKLIST_VERSION.c.id == 1)
 _CLOCK_LOCKED = _CLOCK.with_for_update(read=True)
 _BY_ID = sa.select(VERDICTS).where(VERDICTS.c.verdict_id == sa.bindparam("wanted"))
-_AUDIT = sa.insert(AUDIT_RECORDS)
 
 REMEMBERED = 4_096  # verdicts; storage asks for each one right after it was given
 
@@ -82,9 +81,9 @@ def _record(
     if not insert_or_ignore(connection, VERDICTS, verdict_row(stamped)):
         first = _verdict(connection, verdict.verdict_id)
         return first if first is not None and first.subject.tenant == verdict.subject.tenant else None
-    connection.execute(_AUDIT, audit_row(new_id("aud"), stamped, note))
     for event in announce(stamped):
         append(connection, OUTBOX, event)
+    record_audit(connection, audit_entry(stamped, note))
     return stamped
 
 

@@ -34,31 +34,6 @@ VERDICTS = sa.Table(
     sa.Index("verdicts_by_time", "create_us", "verdict_id"),
 )
 
-# Append only: nothing updates or deletes here but the retention sweep and the erasure of a later version.
-AUDIT_RECORDS = sa.Table(
-    "audit_records",
-    METADATA,
-    sa.Column("record_id", sa.String(64), primary_key=True),
-    sa.Column("tenant", sa.String(64), nullable=False),
-    sa.Column("action", sa.String(32), nullable=False),
-    sa.Column("actor", sa.String(64), nullable=False),
-    sa.Column("end_user", sa.String(256), nullable=False),
-    sa.Column("trace_id", sa.String(32), nullable=False),
-    sa.Column("verdict_id", sa.String(64), nullable=False),
-    sa.Column("decision", sa.String(16), nullable=False),
-    sa.Column("scores", sa.JSON, nullable=False),
-    sa.Column("policy_id", sa.String(64), nullable=False),
-    sa.Column("policy_version", sa.BigInteger, nullable=False),
-    sa.Column("policy_etag", sa.String(32), nullable=False),
-    sa.Column("model_versions", sa.JSON, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("length", sa.BigInteger, nullable=False),
-    sa.Column("job_id", sa.String(64), nullable=False),
-    sa.Column("asset_id", sa.String(64), nullable=False),
-    sa.Column("create_us", sa.BigInteger, nullable=False),
-    sa.Index("audit_by_tenant", "tenant", "create_us"),
-)
-
 # `phash` holds the 64 bits as 16 hex digits; empty where only the exact bytes are blocked.
 BLOCKED_HASHES = sa.Table(
     "blocked_hashes",
