@@ -280,10 +280,10 @@ class SetPolicyRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     etag: _builtins.str
-    """The etag of the version that this one follows; empty for a new policy."""
+    """The etag of the newest version, which this one follows; empty for a new policy."""
     @_builtins.property
     def policy(self) -> _policy_pb2.Policy:
-        """The document; `version`, `state` and `create_time` are set by the mesh."""
+        """The document; `version`, `state`, `etag` and `create_time` are set by the mesh. Required."""
 
     def __init__(
         self,
@@ -456,7 +456,7 @@ class ReplayPolicyRequest(_message.Message):
     version: _builtins.int
     """The version to replay under. Required."""
     page_size: _builtins.int
-    """Entries on a page, 1 to 200. Default 50."""
+    """Differences on a page, 1 to 200. Default 50. A page ends after 2,000 decisions, too, so it may hold none."""
     page_token: _builtins.str
     """From the previous page; empty for the first."""
     @_builtins.property
@@ -487,7 +487,7 @@ Global___ReplayPolicyRequest: _TypeAlias = ReplayPolicyRequest  # noqa: Y015
 
 @_typing.final
 class ReplayPolicyResponse(_message.Message):
-    """What would change."""
+    """What would change, oldest decision first."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -496,9 +496,9 @@ class ReplayPolicyResponse(_message.Message):
     DIFFERENCES_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     scored: _builtins.int
-    """How many past decisions were scored."""
+    """How many past decisions were scored for this page; the sum over all pages is the total."""
     changed: _builtins.int
-    """How many would differ."""
+    """How many of them would differ."""
     next_page_token: _builtins.str
     """For the next page; empty on the last."""
     @_builtins.property

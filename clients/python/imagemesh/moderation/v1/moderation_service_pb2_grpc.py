@@ -121,8 +121,9 @@ class ModerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetPolicy(self, request, context):
-        """Stores a new version of a policy as a draft.
-        Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now: policies come from the service's policy files.
+        """Stores a new version of a policy as a draft. Every field that is wrong is named, `policy.thresholds[2].block` say;
+        thresholds above a floor are wrong. The versions of a policy are all for the same tenant.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD); ABORTED (STALE_EPOCH) when the etag is not that of the newest version.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,16 +138,25 @@ class ModerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetPolicyState(self, request, context):
-        """Makes a version live, shadow, draft or archived.
-        Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Makes a version live, shadow, draft or archived. The version that was live before is archived in the same step, and
+        one that was shadow becomes a draft. Every verdict is given under the policies that are live when it is stored, in
+        all processes. Where no stored version is live, the one from the service's files is: making that one live archives
+        the stored one.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (POLICY_NOT_FOUND); ABORTED (STALE_EPOCH) when the etag is an
+        older one; FAILED_PRECONDITION (WRONG_STATE) when another policy is live for the tenant, when the version needs
+        layers that are not here, or for another state than LIVE of a version from a file.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReplayPolicy(self, request, context):
-        """Scores past decisions under another version and tells what would change.
-        Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Scores past decisions under another version and tells what would change; nothing is stored. Past decisions are
+        those of the policy's tenant, or for the default policy those that it gave. Texts and pictures are not kept, so
+        what is scored again are the stored findings: thresholds, review_decision, the weight of negative prompts (unless it
+        was 0), list entries that are gone and lists whose score or category changed. Not seen are terms that are new,
+        benign phrases, a changed hash_distance, other languages, and scores that a layer did not report.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, PAGE_TOKEN_INVALID); NOT_FOUND (POLICY_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -57,20 +57,30 @@ class ModerationServiceStub:
     Errors: NOT_FOUND (POLICY_NOT_FOUND), also for another tenant's.
     """
     SetPolicy: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.SetPolicyRequest, _moderation_service_pb2.SetPolicyResponse]
-    """Stores a new version of a policy as a draft.
-    Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now: policies come from the service's policy files.
+    """Stores a new version of a policy as a draft. Every field that is wrong is named, `policy.thresholds[2].block` say;
+    thresholds above a floor are wrong. The versions of a policy are all for the same tenant.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD); ABORTED (STALE_EPOCH) when the etag is not that of the newest version.
     """
     ListPolicies: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.ListPoliciesRequest, _moderation_service_pb2.ListPoliciesResponse]
     """Lists policies that the caller may see: the default and its tenant's own. Operators see all.
     Errors: INVALID_ARGUMENT (INVALID_FIELD, PAGE_TOKEN_INVALID).
     """
     SetPolicyState: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.SetPolicyStateRequest, _moderation_service_pb2.SetPolicyStateResponse]
-    """Makes a version live, shadow, draft or archived.
-    Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """Makes a version live, shadow, draft or archived. The version that was live before is archived in the same step, and
+    one that was shadow becomes a draft. Every verdict is given under the policies that are live when it is stored, in
+    all processes. Where no stored version is live, the one from the service's files is: making that one live archives
+    the stored one.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (POLICY_NOT_FOUND); ABORTED (STALE_EPOCH) when the etag is an
+    older one; FAILED_PRECONDITION (WRONG_STATE) when another policy is live for the tenant, when the version needs
+    layers that are not here, or for another state than LIVE of a version from a file.
     """
     ReplayPolicy: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.ReplayPolicyRequest, _moderation_service_pb2.ReplayPolicyResponse]
-    """Scores past decisions under another version and tells what would change.
-    Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """Scores past decisions under another version and tells what would change; nothing is stored. Past decisions are
+    those of the policy's tenant, or for the default policy those that it gave. Texts and pictures are not kept, so
+    what is scored again are the stored findings: thresholds, review_decision, the weight of negative prompts (unless it
+    was 0), list entries that are gone and lists whose score or category changed. Not seen are terms that are new,
+    benign phrases, a changed hash_distance, other languages, and scores that a layer did not report.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, PAGE_TOKEN_INVALID); NOT_FOUND (POLICY_NOT_FOUND).
     """
 
 @_typing.type_check_only
@@ -102,20 +112,30 @@ class ModerationServiceAsyncStub(ModerationServiceStub):
     Errors: NOT_FOUND (POLICY_NOT_FOUND), also for another tenant's.
     """
     SetPolicy: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.SetPolicyRequest, _moderation_service_pb2.SetPolicyResponse]  # type: ignore[assignment]
-    """Stores a new version of a policy as a draft.
-    Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now: policies come from the service's policy files.
+    """Stores a new version of a policy as a draft. Every field that is wrong is named, `policy.thresholds[2].block` say;
+    thresholds above a floor are wrong. The versions of a policy are all for the same tenant.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD); ABORTED (STALE_EPOCH) when the etag is not that of the newest version.
     """
     ListPolicies: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.ListPoliciesRequest, _moderation_service_pb2.ListPoliciesResponse]  # type: ignore[assignment]
     """Lists policies that the caller may see: the default and its tenant's own. Operators see all.
     Errors: INVALID_ARGUMENT (INVALID_FIELD, PAGE_TOKEN_INVALID).
     """
     SetPolicyState: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.SetPolicyStateRequest, _moderation_service_pb2.SetPolicyStateResponse]  # type: ignore[assignment]
-    """Makes a version live, shadow, draft or archived.
-    Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """Makes a version live, shadow, draft or archived. The version that was live before is archived in the same step, and
+    one that was shadow becomes a draft. Every verdict is given under the policies that are live when it is stored, in
+    all processes. Where no stored version is live, the one from the service's files is: making that one live archives
+    the stored one.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (POLICY_NOT_FOUND); ABORTED (STALE_EPOCH) when the etag is an
+    older one; FAILED_PRECONDITION (WRONG_STATE) when another policy is live for the tenant, when the version needs
+    layers that are not here, or for another state than LIVE of a version from a file.
     """
     ReplayPolicy: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.ReplayPolicyRequest, _moderation_service_pb2.ReplayPolicyResponse]  # type: ignore[assignment]
-    """Scores past decisions under another version and tells what would change.
-    Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """Scores past decisions under another version and tells what would change; nothing is stored. Past decisions are
+    those of the policy's tenant, or for the default policy those that it gave. Texts and pictures are not kept, so
+    what is scored again are the stored findings: thresholds, review_decision, the weight of negative prompts (unless it
+    was 0), list entries that are gone and lists whose score or category changed. Not seen are terms that are new,
+    benign phrases, a changed hash_distance, other languages, and scores that a layer did not report.
+    Errors: INVALID_ARGUMENT (INVALID_FIELD, PAGE_TOKEN_INVALID); NOT_FOUND (POLICY_NOT_FOUND).
     """
 
 class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -174,8 +194,9 @@ class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _moderation_service_pb2.SetPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_moderation_service_pb2.SetPolicyResponse, _abc.Awaitable[_moderation_service_pb2.SetPolicyResponse]]:
-        """Stores a new version of a policy as a draft.
-        Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now: policies come from the service's policy files.
+        """Stores a new version of a policy as a draft. Every field that is wrong is named, `policy.thresholds[2].block` say;
+        thresholds above a floor are wrong. The versions of a policy are all for the same tenant.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD); ABORTED (STALE_EPOCH) when the etag is not that of the newest version.
         """
 
     @_abc_1.abstractmethod
@@ -194,8 +215,13 @@ class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _moderation_service_pb2.SetPolicyStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_moderation_service_pb2.SetPolicyStateResponse, _abc.Awaitable[_moderation_service_pb2.SetPolicyStateResponse]]:
-        """Makes a version live, shadow, draft or archived.
-        Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Makes a version live, shadow, draft or archived. The version that was live before is archived in the same step, and
+        one that was shadow becomes a draft. Every verdict is given under the policies that are live when it is stored, in
+        all processes. Where no stored version is live, the one from the service's files is: making that one live archives
+        the stored one.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (POLICY_NOT_FOUND); ABORTED (STALE_EPOCH) when the etag is an
+        older one; FAILED_PRECONDITION (WRONG_STATE) when another policy is live for the tenant, when the version needs
+        layers that are not here, or for another state than LIVE of a version from a file.
         """
 
     @_abc_1.abstractmethod
@@ -204,8 +230,12 @@ class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _moderation_service_pb2.ReplayPolicyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_moderation_service_pb2.ReplayPolicyResponse, _abc.Awaitable[_moderation_service_pb2.ReplayPolicyResponse]]:
-        """Scores past decisions under another version and tells what would change.
-        Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Scores past decisions under another version and tells what would change; nothing is stored. Past decisions are
+        those of the policy's tenant, or for the default policy those that it gave. Texts and pictures are not kept, so
+        what is scored again are the stored findings: thresholds, review_decision, the weight of negative prompts (unless it
+        was 0), list entries that are gone and lists whose score or category changed. Not seen are terms that are new,
+        benign phrases, a changed hash_distance, other languages, and scores that a layer did not report.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD, PAGE_TOKEN_INVALID); NOT_FOUND (POLICY_NOT_FOUND).
         """
 
 def add_ModerationServiceServicer_to_server(servicer: ModerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -130,6 +130,34 @@ TEXT_RETENTION_PLAIN: TextRetention.ValueType  # 3
 """As it was sent."""
 Global___TextRetention: _TypeAlias = TextRetention  # noqa: Y015
 
+class _StrikeConsequence:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _StrikeConsequenceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StrikeConsequence.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    STRIKE_CONSEQUENCE_UNSPECIFIED: _StrikeConsequence.ValueType  # 0
+    """As STRIKE_CONSEQUENCE_NONE."""
+    STRIKE_CONSEQUENCE_NONE: _StrikeConsequence.ValueType  # 1
+    """Nothing but the count."""
+    STRIKE_CONSEQUENCE_REVIEW: _StrikeConsequence.ValueType  # 2
+    """Everything the user sends is reviewed."""
+    STRIKE_CONSEQUENCE_BLOCK: _StrikeConsequence.ValueType  # 3
+    """Everything the user sends is blocked."""
+
+class StrikeConsequence(_StrikeConsequence, metaclass=_StrikeConsequenceEnumTypeWrapper):
+    """What many blocks in a short time mean for a user."""
+
+STRIKE_CONSEQUENCE_UNSPECIFIED: StrikeConsequence.ValueType  # 0
+"""As STRIKE_CONSEQUENCE_NONE."""
+STRIKE_CONSEQUENCE_NONE: StrikeConsequence.ValueType  # 1
+"""Nothing but the count."""
+STRIKE_CONSEQUENCE_REVIEW: StrikeConsequence.ValueType  # 2
+"""Everything the user sends is reviewed."""
+STRIKE_CONSEQUENCE_BLOCK: StrikeConsequence.ValueType  # 3
+"""Everything the user sends is blocked."""
+Global___StrikeConsequence: _TypeAlias = StrikeConsequence  # noqa: Y015
+
 @_typing.final
 class Safety(_message.Message):
     """A caller's wish to be stricter than the policy."""
@@ -240,8 +268,40 @@ class TermList(_message.Message):
 Global___TermList: _TypeAlias = TermList  # noqa: Y015
 
 @_typing.final
+class StrikeRule(_message.Message):
+    """From how many blocks on a user bears a consequence."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    CONSEQUENCE_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Blocks within the window, 1 to 1,000. Default 3."""
+    consequence: Global___StrikeConsequence.ValueType
+    """What happens then. Default nothing."""
+    @_builtins.property
+    def window(self) -> _duration_pb2.Duration:
+        """How far back blocks are counted, in whole days up to 3,650. Default 90 days."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        window: _duration_pb2.Duration | None = ...,
+        consequence: Global___StrikeConsequence.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["consequence", b"consequence", "count", b"count", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StrikeRule: _TypeAlias = StrikeRule  # noqa: Y015
+
+@_typing.final
 class Policy(_message.Message):
-    """One version of a policy."""
+    """One version of a policy. A version's document never changes; a change is a new version."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -263,6 +323,7 @@ class Policy(_message.Message):
     TEXT_RETENTION_FIELD_NUMBER: _builtins.int
     RETENTION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    STRIKES_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
     """The policy's id; `default` is the one that tenants without their own have."""
     version: _builtins.int
@@ -272,15 +333,17 @@ class Policy(_message.Message):
     state: Global___PolicyState.ValueType
     """Whether it decides."""
     etag: _builtins.str
-    """Changes whenever the stored document changes; Set rpcs want it back."""
+    """Changes with the document and with each change of the version's state; Set rpcs want it back."""
     description: _builtins.str
     """What the policy is for, in a sentence."""
     review_decision: _verdict_pb2.Decision.ValueType
     """What the review tier turns into: REVIEW where people review, else FLAG or BLOCK. Default BLOCK."""
     negative_prompt_weight: _builtins.float
-    """Weight of findings in negative prompts, 0 to 1; SEXUAL_MINORS always counts fully."""
+    """Weight of findings in negative prompts, 0 to 1; SEXUAL_MINORS always counts fully. Default 1."""
     hash_distance: _builtins.int
-    """Largest Hamming distance of two 64-bit perceptual hashes that counts as the same picture, 0 to 16."""
+    """Largest Hamming distance of two 64-bit perceptual hashes that counts as the same picture, 0 to 16.
+    Default 8.
+    """
     failure_mode: Global___FailureMode.ValueType
     """What a failing layer means."""
     text_retention: Global___TextRetention.ValueType
@@ -291,11 +354,13 @@ class Policy(_message.Message):
 
     @_builtins.property
     def lists(self) -> _containers.RepeatedCompositeFieldContainer[Global___TermList]:
-        """Term lists of the rules layer."""
+        """Term lists of the rules layer, at most 256; each counts for a category that `thresholds` names."""
 
     @_builtins.property
     def benign_phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Phrases that make a match inside them harmless ("blood-red sky"). They never apply to SEXUAL_MINORS."""
+        """Phrases that make a match inside them harmless ("blood-red sky"). They never apply to SEXUAL_MINORS. At
+        most 10,000.
+        """
 
     @_builtins.property
     def required_layers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -307,11 +372,17 @@ class Policy(_message.Message):
 
     @_builtins.property
     def retention(self) -> _duration_pb2.Duration:
-        """How long audit records are kept. Default 365 days."""
+        """How long audit records are kept, in whole days up to 3,650. Default 365 days."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When this version was stored."""
+        """When this version was stored.
+        Unset for versions that come from the service's files.
+        """
+
+    @_builtins.property
+    def strikes(self) -> Global___StrikeRule:
+        """What many blocks mean for a user."""
 
     def __init__(
         self,
@@ -326,20 +397,28 @@ class Policy(_message.Message):
         lists: _abc.Iterable[Global___TermList] | None = ...,
         benign_phrases: _abc.Iterable[_builtins.str] | None = ...,
         review_decision: _verdict_pb2.Decision.ValueType = ...,
-        negative_prompt_weight: _builtins.float = ...,
-        hash_distance: _builtins.int = ...,
+        negative_prompt_weight: _builtins.float | None = ...,
+        hash_distance: _builtins.int | None = ...,
         required_layers: _abc.Iterable[_builtins.str] | None = ...,
         failure_mode: Global___FailureMode.ValueType = ...,
         languages: _abc.Iterable[_builtins.str] | None = ...,
         text_retention: Global___TextRetention.ValueType = ...,
         retention: _duration_pb2.Duration | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        strikes: Global___StrikeRule | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "retention", b"retention"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_hash_distance", b"_hash_distance", "_negative_prompt_weight", b"_negative_prompt_weight", "create_time", b"create_time", "hash_distance", b"hash_distance", "negative_prompt_weight", b"negative_prompt_weight", "retention", b"retention", "strikes", b"strikes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["benign_phrases", b"benign_phrases", "create_time", b"create_time", "description", b"description", "etag", b"etag", "failure_mode", b"failure_mode", "hash_distance", b"hash_distance", "languages", b"languages", "lists", b"lists", "negative_prompt_weight", b"negative_prompt_weight", "policy_id", b"policy_id", "required_layers", b"required_layers", "retention", b"retention", "review_decision", b"review_decision", "state", b"state", "tenant", b"tenant", "text_retention", b"text_retention", "thresholds", b"thresholds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hash_distance", b"_hash_distance", "_negative_prompt_weight", b"_negative_prompt_weight", "benign_phrases", b"benign_phrases", "create_time", b"create_time", "description", b"description", "etag", b"etag", "failure_mode", b"failure_mode", "hash_distance", b"hash_distance", "languages", b"languages", "lists", b"lists", "negative_prompt_weight", b"negative_prompt_weight", "policy_id", b"policy_id", "required_layers", b"required_layers", "retention", b"retention", "review_decision", b"review_decision", "state", b"state", "strikes", b"strikes", "tenant", b"tenant", "text_retention", b"text_retention", "thresholds", b"thresholds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__hash_distance: _TypeAlias = _typing.Literal["hash_distance"]  # noqa: Y015
+    _WhichOneofArgType__hash_distance: _TypeAlias = _typing.Literal["_hash_distance", b"_hash_distance"]  # noqa: Y015
+    _WhichOneofReturnType__negative_prompt_weight: _TypeAlias = _typing.Literal["negative_prompt_weight"]  # noqa: Y015
+    _WhichOneofArgType__negative_prompt_weight: _TypeAlias = _typing.Literal["_negative_prompt_weight", b"_negative_prompt_weight"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__hash_distance) -> _WhichOneofReturnType__hash_distance | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_prompt_weight) -> _WhichOneofReturnType__negative_prompt_weight | None: ...
 
 Global___Policy: _TypeAlias = Policy  # noqa: Y015
 
@@ -360,7 +439,7 @@ class PolicyDifference(_message.Message):
     after: _verdict_pb2.Decision.ValueType
     """What the replayed version decides."""
     category: _verdict_pb2.Category.ValueType
-    """The category that makes the difference."""
+    """The category that makes the difference: the strictest one of the stricter decision."""
     def __init__(
         self,
         *,
