@@ -134,7 +134,8 @@ def _storage(plan: Plan) -> Process:
 
 
 def _moderation(plan: Plan) -> Process:
-    return _service(plan, ("moderation",), plan.ports.moderation, {})
+    own = {"IMAGEMESH_AUDIT_CHECKPOINTS": (plan.home.data / "audit-checkpoints").as_uri()}
+    return _service(plan, ("moderation",), plan.ports.moderation, own)
 
 
 def _inference(plan: Plan) -> Process:

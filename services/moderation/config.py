@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from mesh.config import Settings
 
@@ -33,6 +34,29 @@ class ModerationSettings(Settings):
     policy: Path = Field(DEFAULT_POLICY, description="The default policy's file; `tenants/*.yaml` lie beside it.")
     blocklist: Path | None = Field(None, description="File of blocked pictures, added when the service starts.")
     images_working: int = Field(8, ge=1, le=256, description="Pictures held in memory at the same time.")
+    audit_checkpoints: str = Field(
+        "", description="Where the audit's checkpoints are copied to: file:///directory or s3://bucket/prefix."
+    )
+    s3_endpoint: str = Field("", validate_default=True, description="http(s)://host:port of the S3 server.")
+    s3_access_key: str = Field("", validate_default=True, description="Access key of the S3 server.")
+    s3_secret_key: SecretStr = Field(SecretStr(""), validate_default=True, description="Secret key of the S3 server.")
+    s3_region: str = Field("us-east-1", description="Region that requests to the S3 server are signed for.")
+
+    @field_validator("audit_checkpoints")
+    @classmethod
+    def _known_store(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and not ((parts.scheme == "file" and parts.path) or (parts.scheme == "s3" and parts.netloc)):
+            raise ValueError("must be file:///directory or s3://bucket/prefix")
+        return value
+
+    @field_validator("s3_endpoint", "s3_access_key", "s3_secret_key")
+    @classmethod
+    def _needed_for_s3(cls, value: str | SecretStr, info: ValidationInfo) -> str | SecretStr:
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if not text and urlsplit(info.data.get("audit_checkpoints", "")).scheme == "s3":
+            raise ValueError("must be set when checkpoints lie in s3://")
+        return value
 
     def limits(self) -> Limits:
         """The bounds that the environment may change."""

@@ -45,6 +45,8 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """A policy or its state was changed."""
     AUDIT_ACTION_ERASED: _AuditAction.ValueType  # 8
     """A user's text was erased."""
+    AUDIT_ACTION_SWEPT: _AuditAction.ValueType  # 9
+    """Records whose retention had ended were removed up to a checkpoint."""
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
     """What a record is about."""
@@ -67,11 +69,41 @@ AUDIT_ACTION_POLICY_CHANGED: AuditAction.ValueType  # 7
 """A policy or its state was changed."""
 AUDIT_ACTION_ERASED: AuditAction.ValueType  # 8
 """A user's text was erased."""
+AUDIT_ACTION_SWEPT: AuditAction.ValueType  # 9
+"""Records whose retention had ended were removed up to a checkpoint."""
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
+
+class _AuditAnchor:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AuditAnchorEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditAnchor.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUDIT_ANCHOR_UNSPECIFIED: _AuditAnchor.ValueType  # 0
+    """Never sent."""
+    AUDIT_ANCHOR_TABLE: _AuditAnchor.ValueType  # 1
+    """The table beside the records."""
+    AUDIT_ANCHOR_EVENT: _AuditAnchor.ValueType  # 2
+    """The newest AuditCheckpointed in the event stream."""
+    AUDIT_ANCHOR_OBJECT: _AuditAnchor.ValueType  # 3
+    """The files or objects at IMAGEMESH_AUDIT_CHECKPOINTS."""
+
+class AuditAnchor(_AuditAnchor, metaclass=_AuditAnchorEnumTypeWrapper):
+    """A place where checkpoints are kept."""
+
+AUDIT_ANCHOR_UNSPECIFIED: AuditAnchor.ValueType  # 0
+"""Never sent."""
+AUDIT_ANCHOR_TABLE: AuditAnchor.ValueType  # 1
+"""The table beside the records."""
+AUDIT_ANCHOR_EVENT: AuditAnchor.ValueType  # 2
+"""The newest AuditCheckpointed in the event stream."""
+AUDIT_ANCHOR_OBJECT: AuditAnchor.ValueType  # 3
+"""The files or objects at IMAGEMESH_AUDIT_CHECKPOINTS."""
+Global___AuditAnchor: _TypeAlias = AuditAnchor  # noqa: Y015
 
 @_typing.final
 class AuditRecord(_message.Message):
-    """One record. Records are never changed and never removed before the policy's retention ends."""
+    """One record. Records are never removed before the policy's retention ends, and only erasure takes from them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -95,6 +127,10 @@ class AuditRecord(_message.Message):
     ASSET_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    CHAIN_FIELD_NUMBER: _builtins.int
+    POLICY_ETAG_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    ERASED_BY_FIELD_NUMBER: _builtins.int
     record_id: _builtins.str
     """The record's id; ids sort by time."""
     sequence: _builtins.int
@@ -129,6 +165,14 @@ class AuditRecord(_message.Message):
     """The asset; empty for texts."""
     digest: _builtins.bytes
     """Salted digest that the chain covers; empty in records from before the chain."""
+    chain: _builtins.bytes
+    """The chain's value after this record: SHA-256 of the value before it and `digest`."""
+    policy_etag: _builtins.str
+    """The etag of the policy."""
+    note: _builtins.str
+    """What a person wrote to it; empty after erasure."""
+    erased_by: _builtins.int
+    """The sequence of the record of the erasure that emptied this one; 0 while nobody did."""
     @_builtins.property
     def scores(self) -> _containers.RepeatedCompositeFieldContainer[_verdict_pb2.CategoryScore]:
         """The scores it rests on."""
@@ -164,10 +208,14 @@ class AuditRecord(_message.Message):
         asset_id: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         digest: _builtins.bytes = ...,
+        chain: _builtins.bytes = ...,
+        policy_etag: _builtins.str = ...,
+        note: _builtins.str = ...,
+        erased_by: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "asset_id", b"asset_id", "create_time", b"create_time", "decision", b"decision", "digest", b"digest", "job_id", b"job_id", "length", b"length", "model_versions", b"model_versions", "policy_id", b"policy_id", "policy_version", b"policy_version", "record_id", b"record_id", "scores", b"scores", "sequence", b"sequence", "sha256", b"sha256", "tenant", b"tenant", "text", b"text", "trace_id", b"trace_id", "user", b"user", "verdict_id", b"verdict_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "actor", b"actor", "asset_id", b"asset_id", "chain", b"chain", "create_time", b"create_time", "decision", b"decision", "digest", b"digest", "erased_by", b"erased_by", "job_id", b"job_id", "length", b"length", "model_versions", b"model_versions", "note", b"note", "policy_etag", b"policy_etag", "policy_id", b"policy_id", "policy_version", b"policy_version", "record_id", b"record_id", "scores", b"scores", "sequence", b"sequence", "sha256", b"sha256", "tenant", b"tenant", "text", b"text", "trace_id", b"trace_id", "user", b"user", "verdict_id", b"verdict_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

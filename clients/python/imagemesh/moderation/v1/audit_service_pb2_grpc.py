@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class AuditServiceStub:
-    """The audit of moderation. Records are written now; every rpc here answers UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """The audit of moderation.
     """
 
     def __init__(self, channel):
@@ -58,12 +58,12 @@ class AuditServiceStub:
 
 
 class AuditServiceServicer:
-    """The audit of moderation. Records are written now; every rpc here answers UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """The audit of moderation.
     """
 
     def ListAuditRecords(self, request, context):
         """Lists records, newest first.
-        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -71,23 +71,24 @@ class AuditServiceServicer:
 
     def ExportAuditRecords(self, request, context):
         """Streams records, oldest first, as JSON Lines.
-        Errors: INVALID_ARGUMENT (INVALID_FIELD); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VerifyAudit(self, request, context):
-        """Recomputes the chain and compares it with its checkpoints.
-        Errors: UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Recomputes the chain and compares it with its checkpoints, wherever they are kept.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD); UNAVAILABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def EraseUser(self, request, context):
-        """Erases what the audit keeps of a user's texts; the chain stays valid.
-        Errors: NOT_FOUND; UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Erases a user's id, texts, the texts' hashes and notes from the audit and the verdicts; the chain stays valid, and
+        the erasure is recorded without the user's id.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (USER_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +126,7 @@ def add_AuditServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class AuditService:
-    """The audit of moderation. Records are written now; every rpc here answers UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """The audit of moderation.
     """
 
     @staticmethod
