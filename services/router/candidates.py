@@ -19,7 +19,8 @@ class Candidate:
 
     account: None when the provider has none that is configured. version: empty when the provider decides.
     steps: as asked for, else the route's default; 0 when it takes none. worst_case: for all pictures of the spec.
-    p50_s: observed median seconds of a call; None without any.
+    p50_s: observed median seconds of a call; None without any. size: what is drawn, or, with `keeps_size`, what prices
+    count with: the provider is then told no size, and the result's follows from the source image.
     """
 
     provider: str
@@ -39,6 +40,7 @@ class Candidate:
     prompt_bytes: int
     quality_rank: int
     p50_s: float | None = None
+    keeps_size: bool = False
 
     def work(self, count: int) -> Work:
         """A call for `count` pictures, as prices look at it."""

@@ -63,7 +63,14 @@ class Capabilities(BaseModel):
     transparent_background: bool = False
     max_images: int = Field(0, ge=0, le=16)
     mask: bool = False
+    """Whether EDIT takes a mask; INPAINT always does."""
     strength: bool = False
+    controls: frozenset[str] = frozenset()
+    """Kinds of `Control` it takes."""
+    upscale_factors: tuple[int, ...] = ()
+    """Factors that UPSCALE takes, the default first; empty: takes none but its own."""
+    input_size: SizeText | None = None
+    """Size that prices by size count with when the result keeps its source image's; None: `default_size`."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -145,7 +152,21 @@ DEMANDS: tuple[Demand, ...] = (
         lambda spec, route: len(spec.images) <= route.max_images,
         lambda route: f"takes at most {route.max_images} images",
     ),
-    ("mask", lambda spec, route: spec.mask is None or route.mask, lambda _: "takes no mask"),
+    (
+        "mask",
+        lambda spec, route: spec.mask is None or route.mask or spec.operation is Operation.INPAINT,
+        lambda _: "takes no mask",
+    ),
+    (
+        "controls",
+        lambda spec, route: all(control.kind in route.controls for control in spec.controls),
+        lambda route: "takes " + (", ".join(sorted(route.controls)) or "no controls"),
+    ),
+    (
+        "upscale_factor",
+        lambda spec, route: not spec.upscale_factor or spec.upscale_factor in route.upscale_factors,
+        lambda route: "takes " + (" or ".join(map(str, route.upscale_factors)) or "only its own factor"),
+    ),
     (
         "output.format",
         lambda spec, route: not spec.output.format or spec.output.format in route.formats,
@@ -177,6 +198,8 @@ def size_for(spec: GenerationSpec, route: Capabilities) -> Size | None:
         return spec.size if route.takes(spec.size) else None
     if spec.aspect_ratio:
         return _size_of_ratio(spec.aspect_ratio, route)
+    if spec.keeps_size:
+        return route.input_size or route.default_size
     return route.default_size
 
 

@@ -17,6 +17,7 @@ from services.router.pricing import Price
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}$")]
 KeyName = Annotated[str, Field(pattern=r"^([A-Z][A-Z0-9_]*)?$")]
+RequiredKeyName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
 
 _URL = TypeAdapter(HttpUrl)
 
@@ -42,6 +43,10 @@ class Account(Entry):
     name: Name = "default"
     key_env: KeyName = ""
     """Environment variable that holds the key; empty: none is needed."""
+    extra_env: Mapping[str, RequiredKeyName] = Field(default_factory=dict)
+    """Environment variables of further secrets, by the name the adapter gives them (`client_secret`, …)."""
+    settings: Mapping[str, str] = Field(default_factory=dict)
+    """What else the adapter has to know and is no secret (`project`, …), as its docstring lists."""
     region: str = ""
     endpoint: Url = ""
     """Instead of the provider's."""
@@ -49,6 +54,11 @@ class Account(Entry):
     """Most calls at once; 0: unbounded."""
     requests_per_minute: int = Field(0, ge=0)
     """0: unbounded."""
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Every environment variable that the account needs."""
+        return (*filter(None, (self.key_env,)), *self.extra_env.values())
 
 
 class DataTerms(Entry):
@@ -145,8 +155,8 @@ class Catalog:
         )
 
     def configured(self, account: Account) -> bool:
-        """Whether the account's key is present, or none is needed."""
-        return not account.key_env or account.key_env in self.keys
+        """Whether every secret of the account is present, or none is needed."""
+        return self.keys.issuperset(account.variables)
 
     def account(self, provider: ProviderEntry) -> Account | None:
         """The account to use: the first one that is configured."""
@@ -159,9 +169,12 @@ class Catalog:
         if not provider.enabled:
             return "switched off in the catalog"
         if self.account(provider) is None:
-            missing = " or ".join(account.key_env for account in provider.accounts)
+            missing = " or ".join(self._missing(account) for account in provider.accounts)
             return f"no key: set {missing}" if missing else "no account in the catalog"
         return ""
+
+    def _missing(self, account: Account) -> str:
+        return " and ".join(name for name in account.variables if name not in self.keys)
 
     def obstacle(self, model: ModelEntry, route: Route, today: datetime.date) -> str:
         """Why the route cannot be used now; empty when it can."""

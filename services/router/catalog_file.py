@@ -59,11 +59,11 @@ def load_catalog(path: Path, environment: Mapping[str, str]) -> Catalog:
     faults = [*_faults(document)]
     if faults:
         raise CatalogError(path, faults)
-    wanted = {account.key_env for provider in document.providers for account in provider.accounts}
+    wanted = {name for provider in document.providers for account in provider.accounts for name in account.variables}
     return Catalog(
         providers={provider.id: provider for provider in document.providers},
         models={model.id: model for model in document.models},
-        keys=frozenset(name for name in wanted if name and environment.get(name)),
+        keys=frozenset(name for name in wanted if environment.get(name)),
         sha256=hashlib.sha256(content).hexdigest(),
     )
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin, urlsplit
 
@@ -34,7 +34,7 @@ from services.router.providers.http import (
 )
 from services.router.queue_store import QueueStore
 from services.router.runs import Run
-from services.router.wire_job import spec_from_proto
+from services.router.wire_job import sources, spec_from_proto
 
 FETCH_TIMEOUT = 20.0
 FETCH_BYTES = 20 * 1024 * 1024
@@ -154,7 +154,7 @@ class Inputs:
 
     def needed(self, run: Run) -> bool:
         """Whether the job has pictures that are not known to be judged."""
-        return bool(run.spec.images or run.spec.mask) and not run.attempts
+        return bool(run.spec.images or run.spec.mask or run.spec.controls) and not run.attempts
 
     async def bring(self, run: Run) -> Parking | None:
         """Store and judge every picture of the spec; a refusal is noted as the run's ending."""
@@ -180,13 +180,3 @@ class Inputs:
         made = Provenance(run.lease.job_id)
         asset = await self.storage.put(run.holder, Upload(asset_id, data, info.media_type, made, INPUT))
         return asset.asset_id
-
-
-def sources(spec: job_pb2.GenerationSpec) -> Iterator[tuple[str, image_pb2.ImageSource]]:
-    """Every picture of a spec, with its path."""
-    for number, image in enumerate(spec.images):
-        yield f"images[{number}]", image
-    if spec.HasField("mask"):
-        yield "mask", spec.mask
-    for number, control in enumerate(spec.controls):
-        yield f"controls[{number}].image", control.image

@@ -5,21 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mesh.errors import Aborted, FailedPrecondition, InvalidArgument, MeshError, ResourceExhausted, Unavailable
 from mesh.ids import new_id
 from services.router.attempt_store import AttemptEnd, AttemptStore, NewAttempt
+from services.router.calls import Order, choice_of, provider_call, sources_of
 from services.router.candidates import Candidate
 from services.router.fallback import Choice, Delivered, Failed
 from services.router.jobs import AttemptState
 from services.router.leases import Attempt
 from services.router.listening import OrderListener
 from services.router.peers.storage import Storage
-from services.router.providers.base import InputImage, Provider, ProviderCall, ProviderResult
+from services.router.providers.base import Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import Charge, ErrorKind, ProviderError, treatment
 from services.router.runs import KIND, Paid, Run
-from services.router.specs import picture_seed
 
 WRITE_PAUSE = 0.25
 """Seconds between tries to write down a delivery while the database is busy."""
@@ -39,23 +39,6 @@ def public_error(error: ProviderError, replay_safe: bool) -> MeshError:
     shown = ERRORS.get(error.kind, Unavailable)
     reason = treatment(error.kind, replay_safe=replay_safe).reason
     return shown(error.message, reason=reason, retry_after=error.retry_after, metadata={KIND: error.kind.value})
-
-
-@dataclass(frozen=True)
-class _Order:
-    run: Run
-    attempt_id: str
-    candidate: Candidate
-    provider: Provider
-    indices: tuple[int, ...]
-
-    @property
-    def choice(self) -> Choice:
-        return choice_of(self.candidate, self.provider)
-
-    @property
-    def worst_micros(self) -> int:
-        return self.candidate.call_worst_case(len(self.indices)).micros
 
 
 _Calling = Callable[[OrderListener], Awaitable[ProviderResult]]
@@ -88,11 +71,11 @@ class Orders:
     async def place(self, run: Run, choice: Choice, indices: tuple[int, ...]) -> Delivered | Failed:
         """Store the order, place it, and store its failure. A delivery's outcome is stored once its pictures are."""
         candidate = _candidate(run, choice)
-        order = _Order(run, self._make_id("att"), candidate, self._providers[choice.provider], indices)
-        images = await self._images(run)
+        order = Order(run, self._make_id("att"), candidate, self._providers[choice.provider], indices)
+        sources = await sources_of(run, self._storage)
         run.require_lease(self._margin)
         await self._attempts.begin(run.lease, _row(order))
-        call = replace(provider_call(order, images, run.ends), before_sending=lambda: run.require_lease(self._margin))
+        call = replace(provider_call(order, sources, run.ends), before_sending=lambda: run.require_lease(self._margin))
         return await self._settled(order, lambda listener: self._submit(order, call, listener))
 
     async def take_up(self, run: Run, attempt: Attempt) -> Delivered | Failed:
@@ -103,10 +86,11 @@ class Orders:
         )
         if provider is None or candidate is None:
             return await self._abandon(run, attempt, "its provider is no longer in the catalog")
-        order = _Order(run, attempt.attempt_id, candidate, provider, attempt.indices)
+        order = Order(run, attempt.attempt_id, candidate, provider, attempt.indices)
         if not (provider.capabilities.resumable and attempt.provider_request_id):
             return await self._abandon(run, attempt, "the worker was lost while the provider drew")
-        call, request_id = provider_call(order, await self._images(run), run.grace_ends), attempt.provider_request_id
+        sources, request_id = await sources_of(run, self._storage), attempt.provider_request_id
+        call = provider_call(order, sources, run.grace_ends)
         return await self._settled(order, lambda listener: provider.resume(call, request_id, listener), request_id)
 
     async def call_off(self, run: Run) -> None:
@@ -145,14 +129,14 @@ class Orders:
         """What was delivered turned out to be no pictures."""
         candidate = _candidate(run, delivered.choice)
         provider = self._providers[delivered.choice.provider]
-        order = _Order(run, delivered.attempt_id, candidate, provider, delivered.indices)
+        order = Order(run, delivered.attempt_id, candidate, provider, delivered.indices)
         return await self._failed(order, ProviderError(ErrorKind.BROKEN_ANSWER, message))
 
-    async def _submit(self, order: _Order, call: ProviderCall, listener: OrderListener) -> ProviderResult:
+    async def _submit(self, order: Order, call: ProviderCall, listener: OrderListener) -> ProviderResult:
         order.run.require_lease(self._margin)
         return await order.provider.submit(call, listener)
 
-    async def _settled(self, order: _Order, call: _Calling, request_id: str = "") -> Delivered | Failed:
+    async def _settled(self, order: Order, call: _Calling, request_id: str = "") -> Delivered | Failed:
         listener = OrderListener(lambda known: self._identify(order, known), order.run.grip, request_id)
         try:
             result = await call(listener)
@@ -164,11 +148,11 @@ class Orders:
             raise
         return Delivered(order.attempt_id, order.choice, order.indices[: len(result.images)], result)
 
-    async def _identify(self, order: _Order, request_id: str) -> None:
+    async def _identify(self, order: Order, request_id: str) -> None:
         run = order.run
         await self._surely(run, lambda: self._attempts.identify(run.lease, order.attempt_id, request_id))
 
-    async def _failed(self, order: _Order, error: ProviderError) -> Failed:
+    async def _failed(self, order: Order, error: ProviderError) -> Failed:
         safe = order.provider.capabilities.replay_safe
         charge = treatment(error.kind, replay_safe=safe).charge
         end = AttemptEnd(
@@ -180,7 +164,7 @@ class Orders:
         await self._surely(order.run, lambda: self._attempts.finish(order.run.lease, order.attempt_id, end))
         return Failed(order.candidate.provider, order.candidate.model, error.kind, error.message, error.retry_after)
 
-    async def _broken_off(self, order: _Order, request_id: str) -> None:
+    async def _broken_off(self, order: Order, request_id: str) -> None:
         """The task was canceled: an order that can be taken up or called off by its id is left to who comes next."""
         can = order.provider.capabilities
         if request_id and (can.resumable or can.cancelable):
@@ -206,16 +190,6 @@ class Orders:
         await self._attempts.finish(run.lease, attempt.attempt_id, AttemptEnd(state, failure=failure))
         return Failed(attempt.provider, attempt.model, lost.kind, why)
 
-    async def _images(self, run: Run) -> tuple[InputImage, ...]:
-        found = [await self._storage.read(run.holder, image.asset_id) for image in run.spec.images]
-        return tuple(InputImage(data, media_type) for data, media_type in found)
-
-
-def choice_of(candidate: Candidate, provider: Provider) -> Choice:
-    """The candidate as the fallback sees it."""
-    most = min(candidate.count_per_call, provider.capabilities.max_count)
-    return Choice(candidate.provider, candidate.model, most, provider.capabilities.replay_safe)
-
 
 def unfinished(run: Run) -> list[Attempt]:
     """Orders of earlier runs that nobody finished."""
@@ -229,47 +203,11 @@ def cost_of(candidate: Candidate, result: ProviderResult) -> int:
     return candidate.call_cost(len(result.images), result.usage).micros
 
 
-def provider_call(order: _Order, images: tuple[InputImage, ...], ends: float) -> ProviderCall:
-    """The order in the provider's terms; `ends`, on the run's clock, bounds it as the model's own timeout does."""
-    run, spec, candidate = order.run, order.run.spec, order.candidate
-    return ProviderCall(
-        attempt_id=order.attempt_id,
-        tenant=run.job.tenant,
-        model=candidate.provider_model,
-        model_id=candidate.model,
-        model_version=candidate.version,
-        prompt=spec.prompt,
-        timeout=max(0.0, min(candidate.timeout_s, ends - run.clock())),
-        operation=spec.operation.value,
-        negative_prompt=spec.negative_prompt,
-        width=candidate.size.width,
-        height=candidate.size.height,
-        count=len(order.indices),
-        seed=_seed(order),
-        steps=candidate.steps or None,
-        guidance=spec.guidance,
-        scheduler=spec.scheduler,
-        output_format=spec.output.format,
-        compression=spec.output.quality,
-        quality=candidate.quality,
-        transparent_background=spec.output.transparent_background,
-        user=run.job.user,
-        options=spec.provider_options.get(candidate.provider, {}),
-        images=images,
-    )
-
-
-def _seed(order: _Order) -> int | None:
-    takes = order.candidate.capabilities.seed and order.provider.capabilities.seed
-    seed = order.run.spec.seed
-    return picture_seed(seed, order.indices[0]) if takes and seed is not None else None
-
-
 def _candidate(run: Run, choice: Choice) -> Candidate:
     return next(c for c in run.candidates if (c.provider, c.model) == (choice.provider, choice.model))
 
 
-def _row(order: _Order) -> NewAttempt:
+def _row(order: Order) -> NewAttempt:
     return NewAttempt(
         attempt_id=order.attempt_id,
         provider=order.candidate.provider,

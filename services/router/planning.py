@@ -176,6 +176,7 @@ class Planner:
             prompt_bytes=work.prompt_bytes,
             quality_rank=model.quality_rank,
             p50_s=self.observed.p50_s(route.provider, model.id),
+            keeps_size=spec.keeps_size,
         )
 
     def _unknown_names(self, request: PlanRequest) -> Iterator[FieldViolation]:

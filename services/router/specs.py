@@ -88,6 +88,25 @@ class ImageInput:
 
 
 @dataclass(frozen=True, slots=True)
+class Control:
+    """A guide for the drawing. scale: how strongly it binds, 0 to 2; None: the provider's default."""
+
+    kind: str
+    image: ImageInput
+    scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Margins:
+    """Pixels that OUTPAINT adds at each side."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """How the stored original is encoded; empty and 0: as the provider makes it."""
 
@@ -118,8 +137,16 @@ class GenerationSpec:
     strength: float | None = None
     images: tuple[ImageInput, ...] = ()
     mask: ImageInput | None = None
+    controls: tuple[Control, ...] = ()
+    margins: Margins | None = None
+    upscale_factor: int = 0
     output: Output = Output()
     provider_options: ProviderOptions = field(default_factory=dict)
+
+    @property
+    def keeps_size(self) -> bool:
+        """Whether the result's size follows from a source image: it starts from one, and no size was asked for."""
+        return self.operation is not Operation.TEXT_TO_IMAGE and self.size is None and not self.aspect_ratio
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from services.router.planning import Planner, PlanRequest
 from services.router.quoting import quote
 from services.router.records import Identity, JobRecord, NewJob, Repeatable
 from services.router.specs import JobOptions, effective_deadline_s
-from services.router.wire_job import REQUEST_ID_RULES, read_creation
+from services.router.wire_job import REQUEST_ID_RULES, read_creation, sources
 
 Creation = job_service_pb2.CreateJobRequest | job_service_pb2.GenerateImageRequest
 
@@ -182,10 +182,7 @@ def _new_job(caller: Principal, job: job_pb2.Job, options: JobOptions, origin: O
 
 def inline_images(spec: job_pb2.GenerationSpec) -> dict[str, image_pb2.ImageSource]:
     """The sources that hold bytes, by their path in the spec."""
-    sources = {f"images[{number}]": image for number, image in enumerate(spec.images)}
-    if spec.HasField("mask"):
-        sources["mask"] = spec.mask
-    return {path: image for path, image in sources.items() if image.WhichOneof("source") == "inline"}
+    return {path: image for path, image in sources(spec) if image.WhichOneof("source") == "inline"}
 
 
 async def _check_inline(spec: job_pb2.GenerationSpec) -> None:

@@ -77,6 +77,9 @@ def capabilities_to_proto(route: Capabilities) -> catalog_pb2.Capabilities:
         mask=route.mask,
         strength=route.strength,
         default_steps=route.default_steps,
+        controls=sorted(route.controls),
+        upscale_factors=route.upscale_factors,
+        input_size=None if route.input_size is None else wire.size_to_proto(route.input_size),
     )
 
 

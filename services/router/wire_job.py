@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from google.protobuf.json_format import MessageToDict
@@ -13,11 +14,13 @@ from services.router import wire
 from services.router.specs import (
     AUTO,
     CachePolicy,
+    Control,
     GenerationSpec,
     Goal,
     ImageInput,
     JobOptions,
     Lane,
+    Margins,
     OnUnknown,
     Operation,
     Output,
@@ -25,16 +28,14 @@ from services.router.specs import (
     Routing,
     Size,
 )
+from services.router.wire_conflicts import WITHOUT_PROMPT, filter_conflicts, option_conflicts, spec_conflicts
 from services.router.wire_rules import (
     FILTER_RULES,
     OPTION_LATER,
     OPTION_RULES,
+    PROMPT_NEEDED,
     SPEC_LATER,
     SPEC_RULES,
-    filter_conflicts,
-    option_conflicts,
-    spec_conflicts,
-    unbuilt_operation,
 )
 
 
@@ -64,7 +65,7 @@ def read_creation(request: Creation) -> tuple[GenerationSpec, JobOptions]:
     """Validates a request that describes a job.
 
     Raises:
-        Unimplemented: a field or operation of a later version is set; it is named.
+        Unimplemented: a field of a later version is set; it is named.
         InvalidArgument: every wrong field is named, conflicting ones both.
     """
     check_spec(request.spec)
@@ -75,8 +76,7 @@ def read_creation(request: Creation) -> tuple[GenerationSpec, JobOptions]:
 def check_spec(spec: job_pb2.GenerationSpec, prefix: str = "spec.") -> None:
     """Fields for later first, then each field alone, then fields against each other."""
     refuse_set(spec, SPEC_LATER, prefix)
-    unbuilt_operation(spec, prefix)
-    check(spec, SPEC_RULES, prefix)
+    check(spec, SPEC_RULES if spec.operation in WITHOUT_PROMPT else (PROMPT_NEEDED, *SPEC_RULES), prefix)
     refuse(spec_conflicts(spec, prefix))
 
 
@@ -112,6 +112,9 @@ def spec_from_proto(spec: job_pb2.GenerationSpec) -> GenerationSpec:
         strength=spec.strength if spec.HasField("strength") else None,
         images=tuple(image_from_proto(image) for image in spec.images),
         mask=image_from_proto(spec.mask) if spec.HasField("mask") else None,
+        controls=tuple(control_from_proto(control) for control in spec.controls),
+        margins=margins_from_proto(spec.outpaint) if spec.HasField("outpaint") else None,
+        upscale_factor=spec.upscale_factor,
         output=Output(spec.output.format, spec.output.quality, spec.output.transparent_background),
         provider_options=provider_options_from_proto(spec),
     )
@@ -120,6 +123,27 @@ def spec_from_proto(spec: job_pb2.GenerationSpec) -> GenerationSpec:
 def image_from_proto(image: image_pb2.ImageSource) -> ImageInput:
     """Reads the one source that is set."""
     return ImageInput(asset_id=image.asset_id, inline=image.inline, url=image.url)
+
+
+def sources(spec: job_pb2.GenerationSpec) -> Iterator[tuple[str, image_pb2.ImageSource]]:
+    """Every picture of a spec, with its path."""
+    for number, image in enumerate(spec.images):
+        yield f"images[{number}]", image
+    if spec.HasField("mask"):
+        yield "mask", spec.mask
+    for number, control in enumerate(spec.controls):
+        yield f"controls[{number}].image", control.image
+
+
+def control_from_proto(control: job_pb2.Control) -> Control:
+    """Reads a guide; a scale that is unset stays None."""
+    scale = control.scale if control.HasField("scale") else None
+    return Control(control.kind, image_from_proto(control.image), scale)
+
+
+def margins_from_proto(margins: job_pb2.OutpaintMargins) -> Margins:
+    """Reads all four sides."""
+    return Margins(margins.left, margins.top, margins.right, margins.bottom)
 
 
 def provider_options_from_proto(spec: job_pb2.GenerationSpec) -> ProviderOptions:

@@ -15,11 +15,13 @@ from services.router import wire
 from services.router.money import Money
 from services.router.specs import (
     CachePolicy,
+    Control,
     GenerationSpec,
     Goal,
     ImageInput,
     JobOptions,
     Lane,
+    Margins,
     OnUnknown,
     Operation,
     Output,
@@ -46,6 +48,8 @@ def inline(size: int) -> dict[str, str]:
     return {"inline": base64.b64encode(bytes(size)).decode()}
 
 
+CANNY = {"kind": "canny", "image": {"assetId": "ast_1"}}
+
 ACCEPTED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {}),
     ({"prompt": "x" * 32_000}, {}),
@@ -58,6 +62,11 @@ ACCEPTED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"operation": "OPERATION_INPAINT", "images": [inline(10)], "mask": inline(10)}, {}),
     ({"operation": "OPERATION_EDIT", "images": [{"url": "https://example.org/a.png"}] * 16}, {}),
     ({"operation": "OPERATION_EDIT", "images": [inline(2 * MIB)]}, {}),
+    ({"operation": "OPERATION_OUTPAINT", "images": [inline(10)], "outpaint": {"left": 2000}, "strength": 1}, {}),
+    ({"operation": "OPERATION_UPSCALE", "images": [inline(10)], "prompt": "", "upscaleFactor": 8}, {}),
+    ({"operation": "OPERATION_REMOVE_BACKGROUND", "images": [inline(10)], "prompt": ""}, {}),
+    ({"operation": "OPERATION_CONTROL", "controls": [{**CANNY, "scale": 2}] * 4, "aspectRatio": "1:1"}, {}),
+    ({"operation": "OPERATION_CONTROL", "controls": [CANNY], "images": [inline(10)]}, {}),
     ({"output": {"format": "webp", "quality": 100, "transparentBackground": True}}, {}),
     ({"providerOptions": {"openai": {"quality": "low"}}}, {}),
     ({}, {"deadline": "1s"}),
@@ -73,7 +82,7 @@ def test_within_the_bounds_is_accepted(spec: dict[str, Any], options: dict[str, 
     read_creation(creation(spec, options))
 
 
-TEXT_WITH_IMAGES = {"images": [{"assetId": "ast_1"}]}
+IMAGE = TEXT_WITH_IMAGES = {"images": [{"assetId": "ast_1"}]}
 REFUSED: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({"prompt": ""}, {}, ["spec.prompt"]),
     ({"prompt": " \n"}, {}, ["spec.prompt"]),
@@ -114,8 +123,38 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     (
         {"operation": "OPERATION_INPAINT", "images": [inline(MIB)], "mask": inline(MIB + 1)},
         {},
-        ["spec.images", "spec.mask"],
+        ["spec.images", "spec.mask", "spec.controls"],
     ),
+    ({"operation": "OPERATION_OUTPAINT", **IMAGE}, {}, ["spec.operation", "spec.outpaint"]),
+    ({"operation": "OPERATION_OUTPAINT", **IMAGE, "outpaint": {}}, {}, ["spec.outpaint"]),
+    ({"operation": "OPERATION_OUTPAINT", **IMAGE, "outpaint": {"left": 2001}}, {}, ["spec.outpaint"]),
+    ({"operation": "OPERATION_OUTPAINT", **IMAGE, "outpaint": {"left": -1, "top": 9}}, {}, ["spec.outpaint"]),
+    ({"operation": "OPERATION_OUTPAINT", "outpaint": {"left": 9}}, {}, ["spec.operation", "spec.images"]),
+    (
+        {"operation": "OPERATION_OUTPAINT", **IMAGE, "outpaint": {"left": 9}, "mask": {"assetId": "ast_2"}},
+        {},
+        ["spec.operation", "spec.mask"],
+    ),
+    ({"outpaint": {"left": 9}}, {}, ["spec.operation", "spec.outpaint"]),
+    ({"upscaleFactor": 2}, {}, ["spec.operation", "spec.upscale_factor"]),
+    ({"operation": "OPERATION_UPSCALE", **IMAGE, "upscaleFactor": 1}, {}, ["spec.upscale_factor"]),
+    ({"operation": "OPERATION_UPSCALE", **IMAGE, "upscaleFactor": 9}, {}, ["spec.upscale_factor"]),
+    ({"operation": "OPERATION_UPSCALE", **IMAGE, "prompt": " "}, {}, ["spec.prompt"]),
+    ({"operation": "OPERATION_UPSCALE", "prompt": ""}, {}, ["spec.operation", "spec.images"]),
+    ({"operation": "OPERATION_REMOVE_BACKGROUND"}, {}, ["spec.operation", "spec.images"]),
+    (
+        {"operation": "OPERATION_UPSCALE", **IMAGE, "aspectRatio": "1:1"},
+        {},
+        ["spec.operation", "spec.size", "spec.aspect_ratio"],
+    ),
+    ({"operation": "OPERATION_CONTROL"}, {}, ["spec.operation", "spec.controls"]),
+    ({"controls": [CANNY]}, {}, ["spec.operation", "spec.controls"]),
+    ({"operation": "OPERATION_CONTROL", "controls": [CANNY] * 5}, {}, ["spec.controls"]),
+    ({"operation": "OPERATION_CONTROL", "controls": [{**CANNY, "scale": 2.1}]}, {}, ["spec.controls"]),
+    ({"operation": "OPERATION_CONTROL", "controls": [{**CANNY, "scale": "NaN"}]}, {}, ["spec.controls"]),
+    ({"operation": "OPERATION_CONTROL", "controls": [{"kind": "canny"}]}, {}, ["spec.controls"]),
+    ({"operation": "OPERATION_CONTROL", "controls": [{**CANNY, "kind": "Canny edges"}]}, {}, ["spec.controls"]),
+    ({"operation": "OPERATION_CONTROL", "prompt": "", "controls": [CANNY]}, {}, ["spec.prompt"]),
     ({"modelVersion": "v1"}, {}, ["spec.model", "spec.model_version"]),
     ({"output": {"format": "png", "quality": 80}}, {}, ["spec.output.format", "spec.output.quality"]),
     (
@@ -158,14 +197,9 @@ def test_each_wrong_field_is_named(spec: dict[str, Any], options: dict[str, Any]
 LATER: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"template": {"templateId": "t"}}, {}, "spec.template"),
     ({"template": {}}, {}, "spec.template"),
-    ({"controls": [{"kind": "canny"}]}, {}, "spec.controls"),
     ({"loras": [{"loraId": "l"}]}, {}, "spec.loras"),
     ({"style": "ink"}, {}, "spec.style"),
     ({"safety": {}}, {}, "spec.safety"),
-    ({"operation": "OPERATION_OUTPAINT"}, {}, "spec.operation"),
-    ({"operation": "OPERATION_CONTROL"}, {}, "spec.operation"),
-    ({"operation": "OPERATION_UPSCALE"}, {}, "spec.operation"),
-    ({"operation": "OPERATION_REMOVE_BACKGROUND"}, {}, "spec.operation"),
     ({}, {"routing": {"hedge": True}}, "options.routing.hedge"),
     ({}, {"renditions": [{"width": 64}]}, "options.renditions"),
     ({}, {"webhook": {"url": "https://example.org"}}, "options.webhook"),
@@ -230,6 +264,18 @@ def test_every_field_of_a_spec_is_read() -> None:
         output=Output("webp", 90),
         provider_options={"openai": {"output_compression": 50, "quality": "low"}},
     )
+
+
+def test_what_guides_and_extends_is_read() -> None:
+    guided, _ = read_creation(creation({"operation": "OPERATION_CONTROL", "controls": [{**CANNY, "scale": 0}, CANNY]}))
+    image = ImageInput(asset_id="ast_1")
+    assert guided.controls == (Control("canny", image, 0.0), Control("canny", image))
+    extended, _ = read_creation(
+        creation({"operation": "OPERATION_OUTPAINT", **IMAGE, "outpaint": {"left": 1, "bottom": 2}})
+    )
+    assert extended.margins == Margins(left=1, bottom=2)
+    enlarged, _ = read_creation(creation({"operation": "OPERATION_UPSCALE", **IMAGE, "upscaleFactor": 4}))
+    assert enlarged.upscale_factor == 4
 
 
 def test_every_option_is_read() -> None:

@@ -67,6 +67,9 @@ def _account(catalog: Catalog, entry: ProviderEntry, keys: Mapping[str, str]) ->
         api_key=SecretStr(keys.get(chosen.key_env, "")),
         variant=entry.variant,
         region=chosen.region,
+        name=chosen.name,
+        secrets={name: SecretStr(keys.get(variable, "")) for name, variable in chosen.extra_env.items()},
+        settings=chosen.settings,
     )
 
 

@@ -273,6 +273,9 @@ class Capabilities(_message.Message):
     MASK_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
     DEFAULT_STEPS_FIELD_NUMBER: _builtins.int
+    CONTROLS_FIELD_NUMBER: _builtins.int
+    UPSCALE_FACTORS_FIELD_NUMBER: _builtins.int
+    INPUT_SIZE_FIELD_NUMBER: _builtins.int
     min_edge: _builtins.int
     """Smallest edge in pixels."""
     max_edge: _builtins.int
@@ -325,6 +328,18 @@ class Capabilities(_message.Message):
     def formats(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Formats it delivers, the default first."""
 
+    @_builtins.property
+    def controls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of `Control` it takes; empty: none."""
+
+    @_builtins.property
+    def upscale_factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Factors that UPSCALE takes; empty: only its own."""
+
+    @_builtins.property
+    def input_size(self) -> _image_pb2.ImageSize:
+        """Size that prices by size count with when the result keeps its source image's; unset: `default_size`."""
+
     def __init__(
         self,
         *,
@@ -349,10 +364,13 @@ class Capabilities(_message.Message):
         mask: _builtins.bool = ...,
         strength: _builtins.bool = ...,
         default_steps: _builtins.int = ...,
+        controls: _abc.Iterable[_builtins.str] | None = ...,
+        upscale_factors: _abc.Iterable[_builtins.int] | None = ...,
+        input_size: _image_pb2.ImageSize | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_size", b"default_size"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_size", b"default_size", "input_size", b"input_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["count_per_call", b"count_per_call", "default_size", b"default_size", "default_steps", b"default_steps", "edge_step", b"edge_step", "formats", b"formats", "guidance", b"guidance", "mask", b"mask", "max_edge", b"max_edge", "max_images", b"max_images", "max_pixels", b"max_pixels", "max_prompt", b"max_prompt", "max_ratio", b"max_ratio", "max_steps", b"max_steps", "min_edge", b"min_edge", "negative_prompt", b"negative_prompt", "operations", b"operations", "schedulers", b"schedulers", "seed", b"seed", "sizes", b"sizes", "strength", b"strength", "transparent_background", b"transparent_background"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "count_per_call", b"count_per_call", "default_size", b"default_size", "default_steps", b"default_steps", "edge_step", b"edge_step", "formats", b"formats", "guidance", b"guidance", "input_size", b"input_size", "mask", b"mask", "max_edge", b"max_edge", "max_images", b"max_images", "max_pixels", b"max_pixels", "max_prompt", b"max_prompt", "max_ratio", b"max_ratio", "max_steps", b"max_steps", "min_edge", b"min_edge", "negative_prompt", b"negative_prompt", "operations", b"operations", "schedulers", b"schedulers", "seed", b"seed", "sizes", b"sizes", "strength", b"strength", "transparent_background", b"transparent_background", "upscale_factors", b"upscale_factors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -41,15 +41,15 @@ class _OperationEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Operation.V
     OPERATION_INPAINT: _Operation.ValueType  # 3
     """Redraw the white area of `mask` in the first of `images`."""
     OPERATION_OUTPAINT: _Operation.ValueType  # 4
-    """Extend the first of `images` beyond its borders. For later: UNIMPLEMENTED."""
+    """Extend the first of `images` beyond its borders by the margins of `outpaint`."""
     OPERATION_CONTROL: _Operation.ValueType  # 5
-    """Draw under the guidance of `controls`. For later: UNIMPLEMENTED."""
+    """Draw from the prompt under the guidance of `controls`."""
     OPERATION_EDIT: _Operation.ValueType  # 6
     """Change `images` as the prompt instructs."""
     OPERATION_UPSCALE: _Operation.ValueType  # 7
-    """Enlarge the first of `images`. For later: UNIMPLEMENTED."""
+    """Enlarge the first of `images`, `upscale_factor` times. The prompt may be empty."""
     OPERATION_REMOVE_BACKGROUND: _Operation.ValueType  # 8
-    """Cut the subject of the first of `images` free. For later: UNIMPLEMENTED."""
+    """Cut the subject of the first of `images` free of its background. The prompt may be empty."""
 
 class Operation(_Operation, metaclass=_OperationEnumTypeWrapper):
     """What is done to make the pictures."""
@@ -63,15 +63,15 @@ OPERATION_IMAGE_TO_IMAGE: Operation.ValueType  # 2
 OPERATION_INPAINT: Operation.ValueType  # 3
 """Redraw the white area of `mask` in the first of `images`."""
 OPERATION_OUTPAINT: Operation.ValueType  # 4
-"""Extend the first of `images` beyond its borders. For later: UNIMPLEMENTED."""
+"""Extend the first of `images` beyond its borders by the margins of `outpaint`."""
 OPERATION_CONTROL: Operation.ValueType  # 5
-"""Draw under the guidance of `controls`. For later: UNIMPLEMENTED."""
+"""Draw from the prompt under the guidance of `controls`."""
 OPERATION_EDIT: Operation.ValueType  # 6
 """Change `images` as the prompt instructs."""
 OPERATION_UPSCALE: Operation.ValueType  # 7
-"""Enlarge the first of `images`. For later: UNIMPLEMENTED."""
+"""Enlarge the first of `images`, `upscale_factor` times. The prompt may be empty."""
 OPERATION_REMOVE_BACKGROUND: Operation.ValueType  # 8
-"""Cut the subject of the first of `images` free. For later: UNIMPLEMENTED."""
+"""Cut the subject of the first of `images` free of its background. The prompt may be empty."""
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
 
 class _Lane:
@@ -407,11 +407,14 @@ class GenerationSpec(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     SAFETY_FIELD_NUMBER: _builtins.int
     PROVIDER_OPTIONS_FIELD_NUMBER: _builtins.int
+    OUTPAINT_FIELD_NUMBER: _builtins.int
+    UPSCALE_FACTOR_FIELD_NUMBER: _builtins.int
     operation: Global___Operation.ValueType
     """What to do. Default: TEXT_TO_IMAGE."""
     prompt: _builtins.str
-    """What the picture shows, 1 to 32,000 characters (models may take less; planning then drops them as candidates).
-    Judged before anything is spent. Never appears in events, logs or traces.
+    """What the picture shows, 1 to 32,000 characters (models may take less; planning then drops them as candidates). May
+    be empty for UPSCALE and REMOVE_BACKGROUND only. Judged before anything is spent. Never appears in events, logs or
+    traces.
     """
     negative_prompt: _builtins.str
     """What the picture must not show, at most 32,000 characters. Excludes candidates without negative prompts."""
@@ -438,9 +441,11 @@ class GenerationSpec(_message.Message):
     scheduler: _builtins.str
     """Name of a scheduler that the model lists in the catalog. Default: the model's. At most 100 characters."""
     strength: _builtins.float
-    """How far to leave the source image, 0 (keep) to 1 (ignore). Only for IMAGE_TO_IMAGE and INPAINT."""
+    """How far to leave the source image, 0 (keep) to 1 (ignore). Only for IMAGE_TO_IMAGE, INPAINT, OUTPAINT and UPSCALE."""
     style: _builtins.str
     """A catalog style. For later: refused with UNIMPLEMENTED when set."""
+    upscale_factor: _builtins.int
+    """How many times larger each edge becomes, 2 to 8. Only for UPSCALE. Default (0): the provider's."""
     @_builtins.property
     def template(self) -> Global___TemplateReference:
         """A stored template instead of `prompt`. For later: refused with UNIMPLEMENTED when set."""
@@ -451,17 +456,19 @@ class GenerationSpec(_message.Message):
 
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.ImageSource]:
-        """Source images, at most 16; all inline bytes of a request (mask included) are at most 2 MiB together. Larger ones
-        go through `StorageService.PutAsset`. A Job shows asset ids only, once the bytes are stored.
+        """Source images, at most 16; all inline bytes of a request (mask and controls included) are at most 2 MiB together.
+        Larger ones go through `StorageService.PutAsset`. A Job shows asset ids only, once the bytes are stored.
         """
 
     @_builtins.property
     def mask(self) -> _image_pb2.ImageSource:
-        """White is changed, black is kept; of the first image's size. Needs `images`; only for INPAINT, EDIT and OUTPAINT."""
+        """White is changed, black is kept; of the first image's size. Needs `images`; only for INPAINT and EDIT."""
 
     @_builtins.property
     def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___Control]:
-        """Structural guidance. For later: refused with UNIMPLEMENTED when set."""
+        """What guides the drawing, at most 4; only for CONTROL, which needs at least one. Excludes candidates that do not
+        take each `kind`.
+        """
 
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
@@ -480,6 +487,10 @@ class GenerationSpec(_message.Message):
         """Options that only one provider has, by provider id. At most 16 providers. Each adapter lists the keys it takes with
         type and range; keys that set safety, count, price or URLs are never accepted. Excludes no candidate.
         """
+
+    @_builtins.property
+    def outpaint(self) -> Global___OutpaintMargins:
+        """How far to extend the picture at each side. Only for OUTPAINT, which needs it."""
 
     def __init__(
         self,
@@ -506,10 +517,12 @@ class GenerationSpec(_message.Message):
         output: Global___OutputOptions | None = ...,
         safety: Global___SafetyOptions | None = ...,
         provider_options: _abc.Mapping[_builtins.str, _struct_pb2.Struct] | None = ...,
+        outpaint: Global___OutpaintMargins | None = ...,
+        upscale_factor: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "aspect_ratio", b"aspect_ratio", "dimensions", b"dimensions", "guidance", b"guidance", "mask", b"mask", "output", b"output", "safety", b"safety", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength", "template", b"template"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "aspect_ratio", b"aspect_ratio", "dimensions", b"dimensions", "guidance", b"guidance", "mask", b"mask", "outpaint", b"outpaint", "output", b"output", "safety", b"safety", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength", "template", b"template"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "aspect_ratio", b"aspect_ratio", "controls", b"controls", "count", b"count", "dimensions", b"dimensions", "guidance", b"guidance", "images", b"images", "loras", b"loras", "mask", b"mask", "model", b"model", "model_version", b"model_version", "negative_prompt", b"negative_prompt", "operation", b"operation", "output", b"output", "prompt", b"prompt", "provider_options", b"provider_options", "safety", b"safety", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength", "style", b"style", "template", b"template"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "aspect_ratio", b"aspect_ratio", "controls", b"controls", "count", b"count", "dimensions", b"dimensions", "guidance", b"guidance", "images", b"images", "loras", b"loras", "mask", b"mask", "model", b"model", "model_version", b"model_version", "negative_prompt", b"negative_prompt", "operation", b"operation", "outpaint", b"outpaint", "output", b"output", "prompt", b"prompt", "provider_options", b"provider_options", "safety", b"safety", "scheduler", b"scheduler", "seed", b"seed", "size", b"size", "steps", b"steps", "strength", b"strength", "style", b"style", "template", b"template", "upscale_factor", b"upscale_factor"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance: _TypeAlias = _typing.Literal["guidance"]  # noqa: Y015
     _WhichOneofArgType__guidance: _TypeAlias = _typing.Literal["_guidance", b"_guidance"]  # noqa: Y015
@@ -587,8 +600,42 @@ class TemplateReference(_message.Message):
 Global___TemplateReference: _TypeAlias = TemplateReference  # noqa: Y015
 
 @_typing.final
+class OutpaintMargins(_message.Message):
+    """Pixels that OUTPAINT adds at each side, 0 to 2000 each; at least one is above 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    left: _builtins.int
+    """At the left."""
+    top: _builtins.int
+    """At the top."""
+    right: _builtins.int
+    """At the right."""
+    bottom: _builtins.int
+    """At the bottom."""
+    def __init__(
+        self,
+        *,
+        left: _builtins.int = ...,
+        top: _builtins.int = ...,
+        right: _builtins.int = ...,
+        bottom: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OutpaintMargins: _TypeAlias = OutpaintMargins  # noqa: Y015
+
+@_typing.final
 class Control(_message.Message):
-    """One structural guide, such as edges or depth."""
+    """One guide for the drawing, such as edges or depth."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -596,12 +643,14 @@ class Control(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """A kind the model lists in the catalog, such as `canny` or `depth`."""
+    """A kind the model lists in the catalog, such as `canny`, `depth`, `structure`, `sketch` or `style`: 1 to 40
+    characters of a-z 0-9 _.
+    """
     scale: _builtins.float
-    """How strongly it binds, 0 to 2. Default: 1."""
+    """How strongly it binds, 0 to 2. Unset: the provider's default."""
     @_builtins.property
     def image(self) -> _image_pb2.ImageSource:
-        """The guide itself."""
+        """The guide itself: brought in, stored and judged like `images`."""
 
     def __init__(
         self,
