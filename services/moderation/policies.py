@@ -6,7 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -16,9 +16,11 @@ from services.moderation.verdicts import Category, Decision, Rules, Thresholds
 SEXUAL_MINORS_CEILING = Thresholds(flag=0.25, review=0.35, block=0.5)
 LIST_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 DEFAULT_POLICY = "default"
+FILE_VERSIONS = 999  # versions above are those of stored documents that follow a file's
 
 Score = Annotated[float, Field(gt=0, le=1)]
 Language = Annotated[str, Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$")]
+L = TypeVar("L")
 DecisionName = Literal["FLAG", "REVIEW", "BLOCK"]
 
 
@@ -60,6 +62,13 @@ class TermList(Document):
         return findable(terms)
 
 
+class NameList(Document):
+    """What a list of names (`services/moderation/gazetteers`, or the operator's own folder) counts for."""
+
+    category: Category
+    score: Score
+
+
 class Strikes(Document):
     """What happens to a user whose content was blocked `count` times within `window_days`; NONE: nothing."""
 
@@ -77,6 +86,7 @@ class PolicyDocument(Document):
     description: str = Field("", max_length=1000)
     thresholds: Mapping[Category, CategoryThresholds]
     lists: Mapping[str, TermList]
+    names: Mapping[str, NameList] = Field(default={}, max_length=64)
     benign_phrases: tuple[str, ...] = Field((), max_length=10_000)
     review_decision: DecisionName = "BLOCK"
     negative_prompt_weight: float = Field(1.0, ge=0, le=1)
@@ -88,9 +98,9 @@ class PolicyDocument(Document):
     retention_days: int = Field(365, ge=1, le=3650)
     strikes: Strikes = Strikes()
 
-    @field_validator("lists")
+    @field_validator("lists", "names")
     @classmethod
-    def _named(cls, lists: Mapping[str, TermList]) -> Mapping[str, TermList]:
+    def _named(cls, lists: Mapping[str, L]) -> Mapping[str, L]:
         for name in lists:
             if not LIST_NAME.fullmatch(name):
                 raise ValueError(f"{name!r}: a list's name has lower-case letters, digits and `-`")
@@ -108,9 +118,11 @@ class PolicyDocument(Document):
         return self
 
     def _refuse_silent_lists(self) -> None:
-        for name, terms in self.lists.items():
+        named: list[tuple[str, TermList | NameList]] = [(f"lists.{name}", terms) for name, terms in self.lists.items()]
+        named += [(f"names.{name}", terms) for name, terms in self.names.items()]
+        for name, terms in named:
             if terms.category not in self.thresholds:
-                raise ValueError(f"lists.{name}: thresholds has no entry for {terms.category}, so it would do nothing")
+                raise ValueError(f"{name}: thresholds has no entry for {terms.category}, so it would do nothing")
 
     def _refuse_below_floor(self) -> None:
         """Children are protected whatever a policy says."""
@@ -127,12 +139,14 @@ class Floor(Document):
     """What protects minors under every policy: terms that say it outright, and two signals that say it together.
 
     signals and minors: term lists by name; the score of a signal times the score of a minor is the score of both.
+    harmless: phrases in which a signal or a minor means nothing of the kind; a policy cannot add to them.
     """
 
     version: int = Field(ge=1)
     explicit: TermList
     signals: Mapping[str, TermList]
     minors: Mapping[str, TermList]
+    harmless: tuple[str, ...] = ()
 
 
 class Policy(BaseModel):

@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from services.moderation.policies import Floor, Policy, PolicyBook, PolicyDocument
+from services.moderation.policies import FILE_VERSIONS, Floor, Policy, PolicyBook, PolicyDocument
 
 FLOOR = Path(__file__).parent / "policies" / "floor.yaml"
-MERGED = ("thresholds", "lists")
+MERGED = ("thresholds", "lists", "names")
 
 D = TypeVar("D", bound=BaseModel)
 
@@ -33,6 +33,8 @@ def load_policies(default: Path, layers: Collection[str], floor: Path = FLOOR) -
     documents += [_tenant_document(base, path) for path in sorted((default.parent / "tenants").glob("*.yaml"))]
     for document in documents:
         _require_layers(document, layers)
+        if document.version > FILE_VERSIONS:
+            raise PolicyFileError(f"policy {document.policy}: version: at most {FILE_VERSIONS} in a file")
     policies = [Policy(document=document, floor=under) for document in documents]
     try:
         return PolicyBook(policies)

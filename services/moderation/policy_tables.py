@@ -15,6 +15,7 @@ POLICIES = sa.Table(
     sa.Column("tenant", sa.String(64), nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("document", sa.JSON, nullable=False),
     sa.Column("create_us", sa.BigInteger, nullable=False),
     sa.Index("policies_by_state", "state", "tenant"),

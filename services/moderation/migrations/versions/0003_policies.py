@@ -26,6 +26,7 @@ def _policies() -> None:
         sa.Column("tenant", sa.String(64), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("revision", sa.BigInteger(), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("document", sa.JSON(), nullable=False),
         sa.Column("create_us", sa.BigInteger(), nullable=False),
     )
