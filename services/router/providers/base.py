@@ -15,6 +15,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.webhooks import CallBack, CallBackRefusedError
 
 
 @dataclass(frozen=True)
@@ -282,6 +283,14 @@ class Provider(ABC):
             ProviderError: as `submit` would; BAD_REQUEST when the vendor has no such call.
         """
         raise ProviderError(ErrorKind.BAD_REQUEST, f"{self.name} has no call that costs nothing")
+
+    async def verify(self, call_back: CallBack) -> str:
+        """The provider's request id that a call back is about. Only with `Capabilities.webhooks`.
+
+        Raises:
+            CallBackRefusedError: it is not to be believed.
+        """
+        raise CallBackRefusedError(f"{self.name} calls nobody back")
 
     async def close(self) -> None:  # noqa: B027 - most adapters hold nothing
         """Free what the provider holds. May be repeated."""

@@ -11,6 +11,7 @@ from mesh import telemetry
 from services.router.breaker import BreakerKey, Breakers
 from services.router.providers.base import Capabilities, Listener, Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError, treatment
+from services.router.providers.webhooks import CallBack
 
 log = telemetry.logger(__name__)
 SHORTEST_KEEP_OFF = 1.0
@@ -42,6 +43,14 @@ class Wrapper(Provider):
     async def cancel(self, provider_request_id: str) -> None:
         """See `Provider.cancel`."""
         await self._inner.cancel(provider_request_id)
+
+    async def check(self) -> str:
+        """See `Provider.check`."""
+        return await self._inner.check()
+
+    async def verify(self, call_back: CallBack) -> str:
+        """See `Provider.verify`."""
+        return await self._inner.verify(call_back)
 
     async def close(self) -> None:
         """See `Provider.close`."""

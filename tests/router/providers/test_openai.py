@@ -12,7 +12,7 @@ from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpConfig, PooledHttpClient
 from services.router.providers.openai import OpenAIImages
 from tests.router.fakes.openai import OpenAIStub
-from tests.router.providers.harness import Heard
+from tests.router.providers.harness_base import Heard
 
 
 @pytest.fixture

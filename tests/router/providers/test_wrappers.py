@@ -12,7 +12,7 @@ from services.router.leases import LeaseLost
 from services.router.providers.base import ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.wrappers import Limited, wrapped
-from tests.router.providers.harness import Heard
+from tests.router.providers.harness_base import Heard
 from tests.router.rig import Clock, ScriptedProvider
 
 KEY = BreakerKey("one", "catalog-model")
