@@ -33,6 +33,10 @@ from services.moderation.layers import Classifier
 from services.moderation.moderation_service import ModerationService
 from services.moderation.peers.assets import Assets
 from services.moderation.policies import PolicyBook
+from services.moderation.policy_shelf import PolicyShelf
+from services.moderation.policy_store import PolicyStore
+from services.moderation.rule_shelf import RuleShelf
+from services.moderation.shadow import Shadows
 from services.moderation.store import Store
 from services.moderation.tables import OUTBOX
 from services.moderation.text_pipeline import TextPipeline
@@ -62,9 +66,12 @@ class Moderation:
         self._images = [make() for make in IMAGE_CLASSIFIERS.values()]
         self._pool = ThreadPoolExecutor(limits.text_threads, thread_name_prefix="normalise")
         self._relay = Relay(outside.database, OUTBOX, outside.bus)
-        texts = TextPipeline(book.all(), self._texts, self._pool)
+        rules = RuleShelf(book.all())
+        self.policies = PolicyShelf(PolicyStore(outside.database, book), book, rules, LAYERS)
+        texts = TextPipeline(rules, self._texts, self._pool)
+        shadows = Shadows(rules, self._pool)
         self._pictures = ImagePipeline(self._images, limits.images_working, limits.images_waiting)
-        self.judge = Judge(book, (texts, self._pictures), outside.assets, self.store, self._announce)
+        self.judge = Judge(self.policies, (texts, self._pictures, shadows), outside.assets, self.store, self._announce)
         self.server = _server(settings, outside)
         _add_services(self.server, ModerationService(self.judge, book))
 
@@ -74,6 +81,7 @@ class Moderation:
     async def start(self) -> None:
         """Serves; the port is in `server.port` afterwards."""
         await self._pictures.warm_up()
+        await self.policies.start()
         await self._relay.start()
         await self.server.start()
 
@@ -81,6 +89,7 @@ class Moderation:
         """Lets running calls end, then closes in reverse."""
         await self.server.stop()
         await self._relay.stop()
+        await self.policies.stop()
         classifiers: list[Classifier] = [*self._texts, *self._images]
         for classifier in classifiers:
             await classifier.close()

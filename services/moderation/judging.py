@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mesh.errors import NotFound, Unavailable
 from mesh.ids import derived_id, new_id
@@ -11,13 +11,26 @@ from services.moderation.image_pipeline import ImagePipeline, Inspection
 from services.moderation.layers import Outcome
 from services.moderation.peers.assets import Assets
 from services.moderation.perceptual import EMPTY_TABLE
-from services.moderation.policies import Policy, PolicyBook
+from services.moderation.policies import Policy
+from services.moderation.policy_shelf import PolicyShelf
 from services.moderation.rows import AuditNote
-from services.moderation.store import Announce, Store
+from services.moderation.shadow import Shadows, of_image
+from services.moderation.store import Announce, Basis, Given, Store
 from services.moderation.text_pipeline import TextPipeline
-from services.moderation.verdicts import Image, Safety, Subject, SubjectKind, Text, Verdict, judge, texts_digest
+from services.moderation.verdicts import (
+    Decision,
+    Image,
+    Safety,
+    Subject,
+    SubjectKind,
+    Text,
+    Verdict,
+    above_floor,
+    judge,
+    texts_digest,
+)
 
-TABLE_RACES = 5  # times a picture is judged anew because pictures were blocked meanwhile
+RACES = 5  # times something is judged anew because policies were changed or pictures blocked meanwhile
 
 
 @dataclass(frozen=True)
@@ -37,14 +50,14 @@ class Judge:
 
     def __init__(
         self,
-        book: PolicyBook,
-        pipelines: tuple[TextPipeline, ImagePipeline],
+        policies: PolicyShelf,
+        pipelines: tuple[TextPipeline, ImagePipeline, Shadows],
         assets: Assets,
         store: Store,
         announce: Announce,
     ) -> None:
-        self._book = book
-        self._texts, self._images = pipelines
+        self._policies = policies
+        self._texts, self._images, self._shadows = pipelines
         self._assets = assets
         self._store = store
         self._announce = announce
@@ -52,31 +65,54 @@ class Judge:
 
     async def prompt(self, texts: Sequence[Text], asker: Asker) -> Verdict:
         """Judges all texts together."""
-        policy = self._book.for_tenant(asker.tenant)
         length = sum(len(text.text) for text in texts)
         subject = _subject(SubjectKind.PROMPT, asker, texts_digest(texts), length)
-        verdict = _verdict(subject, await self._texts.judge(texts, policy), policy, asker.safety)
-        stored = await self._store.record(verdict, _note(asker, policy), self._announce)
-        return _told(stored, verdict)
+        for _ in range(RACES):
+            book = self._policies.book
+            policy = self._policies.usable(asker.tenant, book)
+            outcome = await self._texts.judge(texts, policy)
+            verdict = await self._unless_exempt(_verdict(subject, outcome, policy, asker.safety), outcome, policy)
+            shadows = await self._shadows.of_texts(texts, outcome, book.shadows_for(asker.tenant, policy), asker.safety)
+            given = Given(verdict, Basis(book.changes), shadows)
+            stored = await self._store.record(given, _note(asker, policy), self._announce)
+            if stored is not None:
+                return stored
+            await self._policies.refresh()
+        raise Unavailable("policies are being changed faster than texts can be judged", retry_after=1.0)
 
     async def image(self, image: Image, asker: Asker) -> Verdict:
         """Judges one picture; the verdict is bound to the bytes that were read here."""
-        policy = self._book.for_tenant(asker.tenant)
         async with self._images.slot():
             data = image.inline or await self._assets.read(image.asset_id, asker.tenant)
             seen = await self._images.inspect(data)
             subject = _subject(SubjectKind.IMAGE, asker, seen.sha256, len(data), image.asset_id)
-            return await self._record_image(subject, seen, policy, asker)
+            return await self._record_image(subject, seen, asker)
 
-    async def _record_image(self, subject: Subject, seen: Inspection, policy: Policy, asker: Asker) -> Verdict:
-        for _ in range(TABLE_RACES):
-            table = self._table
-            verdict = _verdict(subject, await self._images.judge(seen, policy, table), policy, asker.safety)
-            stored = await self._store.record(verdict, _note(asker, policy), self._announce, table.version)
+    async def _record_image(self, subject: Subject, seen: Inspection, asker: Asker) -> Verdict:
+        for _ in range(RACES):
+            table, book = self._table, self._policies.book
+            policy = self._policies.usable(asker.tenant, book)
+            outcome = await self._images.judge(seen, policy, table)
+            verdict = _verdict(subject, outcome, policy, asker.safety)
+            shadows = of_image(outcome, book.shadows_for(asker.tenant, policy), asker.safety)
+            given = Given(verdict, Basis(book.changes, table.version), shadows)
+            stored = await self._store.record(given, _note(asker, policy), self._announce)
             if stored is not None:
-                return _told(stored, verdict)
+                return stored
             self._table = await self._store.hash_table()
+            await self._policies.refresh()
         raise Unavailable("pictures are being blocked faster than one can be judged", retry_after=1.0)
+
+    async def _unless_exempt(self, verdict: Verdict, outcome: Outcome, policy: Policy) -> Verdict:
+        """The verdict, or for a prompt that a person let through one in which only the floor decides."""
+        subject, safety = verdict.subject, verdict.safety
+        if verdict.judgement.decision is Decision.ALLOW:
+            return verdict
+        if not await self._store.exempted(subject, policy.policy_id, policy.version):
+            return verdict
+        judgement = judge(above_floor(outcome.findings), policy.rules.floor(), safety)
+        verdict_id = _verdict_id(subject, policy, safety.key, judgement.decision.name)
+        return replace(verdict, verdict_id=verdict_id, judgement=judgement)
 
     async def verdict(self, verdict_id: str, tenant: str) -> Verdict:
         """A stored verdict of the tenant; an empty tenant sees all."""
@@ -97,7 +133,9 @@ def _note(asker: Asker, policy: Policy) -> AuditNote:
 def _verdict(subject: Subject, outcome: Outcome, policy: Policy, safety: Safety) -> Verdict:
     judgement = judge(outcome.findings, policy.rules, safety)
     verdict_id = _verdict_id(subject, policy, safety.key, judgement.decision.name)
-    return Verdict(verdict_id, subject, judgement, policy.policy_id, policy.version, outcome.not_evaluated)
+    return Verdict(
+        verdict_id, subject, judgement, policy.policy_id, policy.version, outcome.not_evaluated, safety=safety
+    )
 
 
 def _verdict_id(subject: Subject, policy: Policy, safety: str, decision: str) -> str:
@@ -109,10 +147,3 @@ def _verdict_id(subject: Subject, policy: Policy, safety: str, decision: str) ->
         return new_id("vrd")
     content = (subject.kind.value, subject.sha256, subject.asset_id)
     return derived_id("vrd", subject.tenant, subject.job_id, *content, policy.policy_id, policy.etag, safety, decision)
-
-
-def _told(stored: Verdict | None, given: Verdict) -> Verdict:
-    """The row that a repeat found; a missing one means that the id belongs to somebody else, which cannot be."""
-    if stored is None:
-        raise Unavailable(f"the verdict {given.verdict_id} could not be stored", retry_after=1.0)
-    return stored

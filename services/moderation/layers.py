@@ -29,16 +29,23 @@ C = TypeVar("C", bound=Classifier)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What all layers found, and the categories that none of them could judge."""
+    """What all layers found, and the categories that none of them could judge.
+
+    scored: what the classifiers alone found, at full weight, so that another version can be applied to it.
+    """
 
     findings: tuple[Finding, ...]
     not_evaluated: tuple[Category, ...]
+    scored: tuple[Finding, ...] = ()
 
 
-def outcome(findings: Iterable[Finding], covered: Iterable[frozenset[Category]]) -> Outcome:
+def outcome(
+    findings: Iterable[Finding], covered: Iterable[frozenset[Category]], scored: Iterable[Finding] = ()
+) -> Outcome:
     """The findings with every category of the contract that is in none of `covered`."""
     known = frozenset[Category]().union(*covered)
-    return Outcome(tuple(findings), tuple(category for category in Category if category not in known))
+    missing = tuple(category for category in Category if category not in known)
+    return Outcome(tuple(findings), missing, tuple(scored))
 
 
 async def classify(

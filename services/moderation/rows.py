@@ -15,6 +15,7 @@ from services.moderation.verdicts import (
     Evidence,
     Finding,
     Judgement,
+    Safety,
     Span,
     Subject,
     SubjectKind,
@@ -49,6 +50,7 @@ def verdict_row(verdict: Verdict) -> Row:
         "layer": judgement.layer,
         "evidence": [_evidence_out(evidence) for evidence in judgement.evidence],
         "not_evaluated": [category.value for category in verdict.not_evaluated],
+        "safety": verdict.safety.key,
     }
 
 
@@ -83,7 +85,7 @@ def _shared(verdict: Verdict) -> Row:
         "verdict_id": verdict.verdict_id,
         "tenant": subject.tenant,
         "decision": verdict.judgement.decision.name,
-        "scores": [[s.category.value, s.score, s.decision.name] for s in verdict.judgement.scores],
+        "scores": scores_out(verdict.judgement),
         "policy_id": verdict.policy_id,
         "policy_version": verdict.policy_version,
         "sha256": subject.sha256,
@@ -93,6 +95,11 @@ def _shared(verdict: Verdict) -> Row:
         "end_user": subject.user,
         "create_us": verdict.create_us,
     }
+
+
+def scores_out(judgement: Judgement) -> list[list[Any]]:
+    """The scores as a column holds them: category, score, decision."""
+    return [[score.category.value, score.score, score.decision.name] for score in judgement.scores]
 
 
 def verdict_of(row: Mapping[str, Any]) -> Verdict:
@@ -105,6 +112,7 @@ def verdict_of(row: Mapping[str, Any]) -> Verdict:
         row["policy_version"],
         tuple(Category(name) for name in row["not_evaluated"]),
         row["create_us"],
+        Safety.of(row["safety"]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import sqlalchemy as sa
 
@@ -12,19 +12,51 @@ from mesh.db import Database, insert_or_ignore, now_us
 from mesh.events import Event
 from mesh.outbox import append
 from services.moderation.audit import record as record_audit
+from services.moderation.exemptions import exempted
 from services.moderation.perceptual import BlockedHash, HashTable
-from services.moderation.rows import AuditNote, audit_entry, blocked_of, blocked_row, verdict_of, verdict_row
+from services.moderation.policy_tables import POLICIES_VERSION, SHADOW_VERDICTS
+from services.moderation.rows import (
+    AuditNote,
+    Row,
+    audit_entry,
+    blocked_of,
+    blocked_row,
+    scores_out,
+    verdict_of,
+    verdict_row,
+)
+from services.moderation.shadow import ShadowVerdict
 from services.moderation.tables import BLOCKED_HASHES, BLOCKLIST_VERSION, OUTBOX, VERDICTS
-from services.moderation.verdicts import Verdict
+from services.moderation.verdicts import Subject, Verdict
 
 Announce = Callable[[Verdict], Sequence[Event]]
 
 
-_CLOCK = sa.select(now_us(), BLOCKLIST_VERSION.c.version).where(BLOCKLIST_VERSION.c.id == 1)
-_CLOCK_LOCKED = _CLOCK.with_for_update(read=True)
+_CLOCK = sa.select(now_us(), POLICIES_VERSION.c.version, BLOCKLIST_VERSION.c.version).where(
+    POLICIES_VERSION.c.id == 1, BLOCKLIST_VERSION.c.id == POLICIES_VERSION.c.id
+)
+_CLOCK_FOR_TEXT = _CLOCK.with_for_update(read=True, of=POLICIES_VERSION)
+_CLOCK_FOR_IMAGE = _CLOCK.with_for_update(read=True)
 _BY_ID = sa.select(VERDICTS).where(VERDICTS.c.verdict_id == sa.bindparam("wanted"))
 
 REMEMBERED = 4_096  # verdicts; storage asks for each one right after it was given
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a verdict was given by: the count of policy changes, and for pictures the version of the blocked ones."""
+
+    policies: int
+    table: int | None = None
+
+
+@dataclass(frozen=True)
+class Given:
+    """A verdict to store, what it was given by, and what shadow versions would have decided."""
+
+    verdict: Verdict
+    basis: Basis
+    shadows: tuple[ShadowVerdict, ...] = ()
 
 
 class Store:
@@ -37,15 +69,13 @@ class Store:
         self._database = database
         self._recent: OrderedDict[str, Verdict] = OrderedDict()
 
-    async def record(
-        self, verdict: Verdict, note: AuditNote, announce: Announce, table_version: int | None = None
-    ) -> Verdict | None:
-        """Stores the verdict, its audit record and its events, and returns the verdict as stored.
+    async def record(self, given: Given, note: AuditNote, announce: Announce) -> Verdict | None:
+        """Stores the verdict, its shadows, its audit record and its events, and returns the verdict as stored.
 
-        A verdict id that is stored already keeps its first row, which is returned. None when `table_version` is given
-        and the table of blocked pictures has another version by now: the verdict must be given anew.
+        A verdict id that is stored already keeps its first row, which is returned. None when what it was given by has
+        changed by now: the verdict must be given anew.
         """
-        stored = await self._database.write(lambda c: _record(c, verdict, note, announce, table_version))
+        stored = await self._database.write(lambda c: _record(c, given, note, announce))
         if stored is not None:
             self._remember(stored)
         return stored
@@ -56,6 +86,10 @@ class Store:
         if found is None:
             found = await self._database.read(lambda connection: _verdict(connection, verdict_id))
         return found if found is not None and tenant in ("", found.subject.tenant) else None
+
+    async def exempted(self, subject: Subject, policy_id: str, version: int) -> bool:
+        """Whether a person let exactly this content through for the tenant under this version."""
+        return await self._database.read(lambda c: exempted(c, subject.tenant, subject.sha256, policy_id, version))
 
     async def hash_table(self) -> HashTable:
         """All blocked pictures."""
@@ -71,26 +105,36 @@ class Store:
             self._recent.popitem(last=False)
 
 
-def _record(
-    connection: sa.Connection, verdict: Verdict, note: AuditNote, announce: Announce, table_version: int | None
-) -> Verdict | None:
-    now, version = _now_and_version(connection, lock=table_version is not None)
-    if table_version is not None and table_version != version:
+def _record(connection: sa.Connection, given: Given, note: AuditNote, announce: Announce) -> Verdict | None:
+    """What the verdict was given by stays locked until the commit."""
+    verdict, basis = given.verdict, given.basis
+    clock = _CLOCK_FOR_TEXT if basis.table is None else _CLOCK_FOR_IMAGE
+    now, policies, table = connection.execute(clock).one()
+    if policies != basis.policies or basis.table not in (None, table):
         return None
-    stamped = replace(verdict, create_us=now)
+    stamped = replace(verdict, create_us=int(now))
     if not insert_or_ignore(connection, VERDICTS, verdict_row(stamped)):
         first = _verdict(connection, verdict.verdict_id)
         return first if first is not None and first.subject.tenant == verdict.subject.tenant else None
+    if given.shadows:
+        connection.execute(sa.insert(SHADOW_VERDICTS), [_shadow_row(stamped, shadow) for shadow in given.shadows])
     for event in announce(stamped):
         append(connection, OUTBOX, event)
     record_audit(connection, audit_entry(stamped, note))
     return stamped
 
 
-def _now_and_version(connection: sa.Connection, lock: bool) -> tuple[int, int]:
-    """The database's clock and the version of the blocked pictures, which with `lock` stays until the commit."""
-    row = connection.execute(_CLOCK_LOCKED if lock else _CLOCK).one()
-    return int(row[0]), int(row[1])
+def _shadow_row(verdict: Verdict, shadow: ShadowVerdict) -> Row:
+    return {
+        "verdict_id": verdict.verdict_id,
+        "policy_id": shadow.policy_id,
+        "policy_version": shadow.policy_version,
+        "tenant": verdict.subject.tenant,
+        "before": verdict.judgement.decision.name,
+        "decision": shadow.judgement.decision.name,
+        "scores": scores_out(shadow.judgement),
+        "create_us": verdict.create_us,
+    }
 
 
 def _verdict(connection: sa.Connection, verdict_id: str) -> Verdict | None:
@@ -106,7 +150,7 @@ def _hash_table(connection: sa.Connection) -> HashTable:
 
 
 def _block(connection: sa.Connection, entries: Sequence[BlockedHash], source: str) -> int:
-    now, _ = _now_and_version(connection, lock=False)
+    now = connection.execute(sa.select(now_us())).scalar_one()
     rows = [{**blocked_row(entry, source), "create_us": now} for entry in entries]
     added = sum(insert_or_ignore(connection, BLOCKED_HASHES, row) for row in rows)
     if added:

@@ -7,13 +7,14 @@ not hold up the others.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from services.moderation.classifiers.base import TextClassifier
 from services.moderation.layers import Outcome, classify, outcome
 from services.moderation.normalise import normalise
 from services.moderation.policies import Policy
+from services.moderation.rule_shelf import RuleShelf
 from services.moderation.rules import RulesLayer
 from services.moderation.verdicts import Finding, Text
 
@@ -21,18 +22,16 @@ INLINE_CHARACTERS = 2_000  # about a millisecond of work
 
 
 class TextPipeline:
-    """Judges texts under any of the policies it was made with. Made once a process; safe for many calls at once."""
+    """Judges texts under any policy. Made once a process; safe for many calls at once."""
 
-    def __init__(
-        self, policies: Sequence[Policy], classifiers: Sequence[TextClassifier], pool: ThreadPoolExecutor
-    ) -> None:
-        self._rules: Mapping[str, RulesLayer] = {policy.policy_id: RulesLayer(policy) for policy in policies}
+    def __init__(self, rules: RuleShelf, classifiers: Sequence[TextClassifier], pool: ThreadPoolExecutor) -> None:
+        self._rules = rules
         self._classifiers = tuple(classifiers)
         self._pool = pool
 
     async def judge(self, texts: Sequence[Text], policy: Policy) -> Outcome:
         """What all layers find in the texts under the policy."""
-        rules = self._rules[policy.policy_id]
+        rules = await self._rules.layer(policy)
         if sum(len(text.text) for text in texts) <= INLINE_CHARACTERS:
             found = _normalise_and_match(rules, texts)
         else:
@@ -41,8 +40,9 @@ class TextPipeline:
         if not self._classifiers:
             return outcome(found, (rules.categories,))
         scored = await classify(self._classifiers, policy, lambda classifier: classifier.judge(texts))
-        findings = [*found, *(finding for _, more in scored for finding in more)]
-        return outcome(findings, (rules.categories, *(categories for categories, _ in scored)))
+        classified = [finding for _, more in scored for finding in more]
+        covered = (rules.categories, *(categories for categories, _ in scored))
+        return outcome([*found, *classified], covered, classified)
 
 
 def _normalise_and_match(rules: RulesLayer, texts: Sequence[Text]) -> list[Finding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from hashlib import sha256
 
@@ -155,6 +155,12 @@ class Safety:
         """The same wish, as text."""
         return f"{int(self.level)}:{','.join(sorted(self.block_categories))}"
 
+    @classmethod
+    def of(cls, key: str) -> Safety:
+        """The wish whose `key` this is."""
+        level, _, categories = key.partition(":")
+        return cls(SafetyLevel(int(level)), frozenset(Category(name) for name in categories.split(",") if name))
+
 
 @dataclass(frozen=True, slots=True)
 class Rules:
@@ -171,6 +177,11 @@ class Rules:
         if category is Category.SEXUAL_MINORS:
             return max(self.review_decision, Decision.REVIEW)
         return self.review_decision
+
+    def floor(self) -> Rules:
+        """What stands when a person let the content through: the categories that have a floor, and no other."""
+        held = {Category.SEXUAL_MINORS: self.thresholds.get(Category.SEXUAL_MINORS, Thresholds())}
+        return Rules(held, self.review_decision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +218,10 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """A stored judgement. `create_us` is microseconds since 1970-01-01 UTC, by the database's clock."""
+    """A stored judgement. `create_us` is microseconds since 1970-01-01 UTC, by the database's clock.
+
+    safety: the caller's wish under which it was given.
+    """
 
     verdict_id: str
     subject: Subject
@@ -216,6 +230,7 @@ class Verdict:
     policy_version: int
     not_evaluated: tuple[Category, ...]
     create_us: int = 0
+    safety: Safety = field(default_factory=Safety)
 
 
 def judge(findings: Iterable[Finding], rules: Rules, safety: Safety) -> Judgement:
@@ -248,6 +263,12 @@ def weighted(finding: Finding, weight: float) -> Finding:
     if finding.category is Category.SEXUAL_MINORS or weight == 1:
         return finding
     return replace(finding, score=round(finding.score * weight, 6))
+
+
+def above_floor(findings: Iterable[Finding]) -> list[Finding]:
+    """The findings of something that a person let through: those without a floor bring no decision of their own."""
+    floor = Category.SEXUAL_MINORS
+    return [finding if finding.category is floor else replace(finding, at_least=Decision.ALLOW) for finding in findings]
 
 
 def texts_digest(texts: Iterable[Text]) -> str:

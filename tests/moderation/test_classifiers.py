@@ -13,6 +13,7 @@ from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS,
 from services.moderation.image_pipeline import ImagePipeline, inspect
 from services.moderation.perceptual import EMPTY_TABLE
 from services.moderation.policies import Policy
+from services.moderation.rule_shelf import RuleShelf
 from services.moderation.text_pipeline import TextPipeline
 from services.moderation.verdicts import Category, Finding, Text, TextKind
 from tests.moderation.pictures import encode, scene
@@ -60,21 +61,21 @@ async def test_covered_categories_are_evaluated(policy: Policy) -> None:
     assert outcome.findings == (FOUND,)
     assert set(outcome.not_evaluated) == set(Category) - {Category.GORE, Category.PII}
     with ThreadPoolExecutor(1) as pool:
-        texts = await TextPipeline([policy], [FakeClassifier()], pool).judge(TEXTS, policy)
+        texts = await TextPipeline(RuleShelf([policy]), [FakeClassifier()], pool).judge(TEXTS, policy)
     assert (texts.findings, texts.not_evaluated) == ((FOUND,), ())
 
 
 @pytest.mark.parametrize("failing", FAILING)
 async def test_failing_closed(policy: Policy, failing: FakeClassifier) -> None:
     with ThreadPoolExecutor(1) as pool, pytest.raises(Unavailable):
-        await TextPipeline([policy], [failing], pool).judge(TEXTS, policy)
+        await TextPipeline(RuleShelf([policy]), [failing], pool).judge(TEXTS, policy)
 
 
 @pytest.mark.parametrize("failing", FAILING)
 async def test_failing_open_says_so(policy: Policy, failing: FakeClassifier) -> None:
     open_policy = opened(policy)
     with ThreadPoolExecutor(1) as pool:
-        outcome = await TextPipeline([open_policy], [failing], pool).judge(TEXTS, open_policy)
+        outcome = await TextPipeline(RuleShelf([open_policy]), [failing], pool).judge(TEXTS, open_policy)
     assert outcome.not_evaluated == (Category.PII,)
 
 
