@@ -13,14 +13,16 @@ from mesh.events import Bus, BusConfig
 from mesh.process import Background
 from services.router.api import Api, Outside
 from services.router.catalog import Catalog
-from services.router.catalog_file import CatalogError, load_catalog
+from services.router.catalog_file import CatalogError
 from services.router.config import ApiSettings
 from services.router.health_store import HealthStore
 from services.router.observing import Observations
 from services.router.own_models import OwnModels
 from services.router.peers.inference import InferencePeer
 from services.router.planning import Planner
-from services.router.providers import capabilities_of, option_faults
+from services.router.providers import option_faults
+from services.router.providers.base import Capabilities
+from services.router.providers.routes import load_checked
 from services.router.signals import BREAKER
 from services.router.urls import StorageUrls
 
@@ -34,7 +36,8 @@ async def run_api(settings: ApiSettings, environment: Mapping[str, str], stoppin
         CatalogError: the catalog has faults, or the inference service answers and disagrees with it.
     """
     async with AsyncExitStack() as closing:
-        outside = await _open(settings, load_catalog(settings.catalog, environment), closing)
+        catalog, able = load_checked(settings.catalog, environment)
+        outside = await _open(settings, catalog, able, closing)
         serving = Api(settings, outside)
         await outside.bus.start()
         await serving.start()
@@ -42,7 +45,9 @@ async def run_api(settings: ApiSettings, environment: Mapping[str, str], stoppin
         await stopping.wait()
 
 
-async def _open(settings: ApiSettings, catalog: Catalog, closing: AsyncExitStack) -> Outside:
+async def _open(
+    settings: ApiSettings, catalog: Catalog, able: Mapping[str, Capabilities], closing: AsyncExitStack
+) -> Outside:
     token = settings.mesh_token.get_secret_value()
     database = open_database(DatabaseConfig(settings.database_url, settings.database_pool))
     storage = open_channel(ChannelConfig(settings.storage_target, token, idempotent=(SIGN_URLS,)))
@@ -60,6 +65,6 @@ async def _open(settings: ApiSettings, catalog: Catalog, closing: AsyncExitStack
     for background in (Background("provider-health", attempts.watch), Background("own-models", own.watch)):
         background.start()
         closing.push_async_callback(background.stop)
-    planner = Planner(replace(catalog, conflicts=own.reasons), attempts, option_faults(capabilities_of(catalog)))
+    planner = Planner(replace(catalog, conflicts=own.reasons), attempts, option_faults(able))
     checks = {"storage": lambda: check_connected(storage, "storage"), "catalog": own.check}
     return Outside(database, bus, planner, StorageUrls(storage), observed, checks)

@@ -21,8 +21,8 @@ from mesh.server import Server, ServerConfig
 from services.router.attempt_store import AttemptStore
 from services.router.breaker import BreakerConfig, BreakerKey, Breakers
 from services.router.cache_store import CacheStore
+from services.router.call_backs import CallBackAddresses
 from services.router.catalog import Catalog
-from services.router.catalog_file import load_catalog
 from services.router.config import WorkerSettings
 from services.router.delivery import Delivery, Hoard
 from services.router.fallback import Choice, Fallback
@@ -32,7 +32,7 @@ from services.router.inputs import Inputs, UrlFetcher
 from services.router.job_store import JobStore
 from services.router.judging import Judge
 from services.router.key_store import KeyStore
-from services.router.orders import Orders
+from services.router.orders import Ordering, Orders
 from services.router.peers.moderation import ModerationPeer
 from services.router.peers.storage import StoragePeer
 from services.router.pipeline import Parts as PipelineParts
@@ -41,6 +41,7 @@ from services.router.planning import Planner
 from services.router.providers import Connections, capabilities_of, open_providers, option_faults
 from services.router.providers.base import Provider
 from services.router.providers.http import PooledHttpClient
+from services.router.providers.routes import load_checked
 from services.router.queue_store import QueueStore
 from services.router.results import Results
 from services.router.runs import RunSource
@@ -68,6 +69,7 @@ class Outside:
     breakers: Breakers
     teller: Teller
     observed: HealthStore
+    addresses: CallBackAddresses
     fetcher: UrlFetcher = field(default_factory=UrlFetcher)
 
 
@@ -97,7 +99,8 @@ def worker_parts(outside: Outside, on_step: StepHook = no_hook, lease_s: float =
 def _pipeline_parts(outside: Outside, queue: QueueStore, lease_s: float) -> PipelineParts:
     storage = StoragePeer(outside.storage)
     judge = Judge(ModerationPeer(outside.moderation))
-    orders = Orders(AttemptStore(outside.database), outside.providers, storage, min(4.0, lease_s / 4))
+    ordering = Ordering(min(4.0, lease_s / 4), outside.addresses.address)
+    orders = Orders(AttemptStore(outside.database), outside.providers, storage, ordering)
     planner = Planner(outside.catalog, outside.observed, option_faults(capabilities_of(outside.catalog)))
     return PipelineParts(
         queue=queue,
@@ -125,7 +128,7 @@ def _gate(breakers: Breakers) -> Callable[[Choice], float]:
 
 async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
     token = settings.mesh_token.get_secret_value()
-    catalog = load_catalog(settings.catalog, os.environ)
+    catalog, _ = load_checked(settings.catalog, os.environ)
     database = open_database(DatabaseConfig(settings.database_url, settings.database_pool))
     bus = Bus(BusConfig(settings.nats_url, "router-worker"))
     storage = open_channel(ChannelConfig(settings.storage_target, token, idempotent=IDEMPOTENT_STORAGE))
@@ -141,7 +144,10 @@ async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
     for close in (database.close, bus.stop, *channels, http.close, fetcher.close, teller.stop):
         closing.push_async_callback(close)
     observed = HealthStore(database)
-    return Outside(database, bus, storage, moderation, providers, catalog, breakers, teller, observed, fetcher)
+    addresses = CallBackAddresses(token, settings.public_callback_url)
+    return Outside(
+        database, bus, storage, moderation, providers, catalog, breakers, teller, observed, addresses, fetcher
+    )
 
 
 async def _listen(outside: Outside, worker: Worker) -> None:

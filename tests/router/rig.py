@@ -28,7 +28,7 @@ from services.router.inputs import Inputs, UrlFetcher
 from services.router.job_store import JobStore
 from services.router.judging import Judge
 from services.router.leases import ClaimedJob, ClaimRequest, Ended, Parking
-from services.router.orders import Orders
+from services.router.orders import Ordering, Orders
 from services.router.peers.moderation import Decision, Subject, Verdict, read_verdict
 from services.router.peers.storage import Holder, Provenance, StoredAsset, Upload
 from services.router.pipeline import Outcome, Parts, Pipeline, Released, StepHook, no_hook
@@ -45,6 +45,7 @@ from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.records import Identity, JobRecord, NewJob
 from services.router.results import Results
 from services.router.runs import RunSource
+from services.router.specs import Operation
 from tests.router import catalogs
 from tests.router.fakes.pictures import picture
 from tests.router.stores import Stores
@@ -266,7 +267,17 @@ class Grip:
 
 def two_providers(folder: Path, count_per_call: int = 4) -> Catalog:
     """A catalog with a model `m` on the providers `one` and `two`, 0.02 and 0.03 USD a picture."""
-    able = {"count_per_call": count_per_call, "seed": True, "sizes": [], "default_size": "64x64"}
+    able = {
+        "operations": [operation.value for operation in Operation],
+        "count_per_call": count_per_call,
+        "seed": True,
+        "strength": True,
+        "max_images": 4,
+        "controls": ["canny", "depth"],
+        "upscale_factors": [4, 2],
+        "sizes": [],
+        "default_size": "64x64",
+    }
     routes = [catalogs.route("one", "0.02", capabilities=able), catalogs.route("two", "0.03", capabilities=able)]
     providers = [catalogs.provider("one"), catalogs.provider("two")]
     return catalogs.load(folder, catalogs.document(providers, [catalogs.model("m", *routes)]))
@@ -294,7 +305,7 @@ class Rig:
     def _parts(self) -> Parts:
         judge = Judge(self.moderation)
         queue = self.stores.queue
-        orders = Orders(self.stores.attempts, self.providers, self.storage, 1.0, sleep=self.clock.sleep)
+        orders = Orders(self.stores.attempts, self.providers, self.storage, Ordering(1.0, sleep=self.clock.sleep))
         planner = Planner(self.catalog)
 
         async def all_models(_key_id: str) -> frozenset[str]:

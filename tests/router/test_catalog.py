@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from mesh.errors import NotFound
+from services.router.catalog import Catalog
 from services.router.catalog_file import DEFAULT_CATALOG, CatalogError, load_catalog
 from services.router.specs import Size
 from tests.router.catalogs import document, load, model, provider, route, write
@@ -30,6 +31,21 @@ def test_a_key_makes_a_provider_usable_and_is_not_kept() -> None:
     assert catalog.keys == {"OPENAI_API_KEY"}
     assert "sk-secret" not in repr(catalog)
     assert catalog.account(catalog.providers["openai"]) is not None
+
+
+def test_an_account_needs_all_of_its_secrets_and_names_those_it_lacks(tmp_path: Path) -> None:
+    account = {"key_env": "ID", "extra_env": {"client_secret": "SECRET"}, "settings": {"project": "p1"}}
+    content = document([provider("acme", accounts=[account, {"name": "b", "key_env": "B"}])], GOOD["models"])
+    assert obstacle(load(tmp_path, content)) == "no key: set ID and SECRET or B"
+    assert obstacle(load(tmp_path, content, {"ID": "x"})) == "no key: set SECRET or B"
+    both = load(tmp_path, content, {"ID": "x", "SECRET": "y"})
+    chosen = both.account(both.providers["acme"])
+    assert chosen is not None
+    assert (chosen.name, chosen.settings, obstacle(both)) == ("default", {"project": "p1"}, "")
+
+
+def obstacle(catalog: Catalog) -> str:
+    return catalog.provider_obstacle(catalog.providers["acme"])
 
 
 def test_every_price_of_the_default_catalog_has_a_source_and_a_day() -> None:
@@ -95,6 +111,11 @@ FAULTS = [
     (change("models.0.colour", "red"), "models[0].colour: Extra inputs are not permitted"),
     (change("providers.0.endpoint", "images.example"), "providers[0].endpoint"),
     (change("providers.0.accounts", [{"key_env": "not a name"}]), "providers[0].accounts[0].key_env"),
+    (change("providers.0.accounts", [{"extra_env": {"secret": ""}}]), "providers[0].accounts[0].extra_env.secret"),
+    (
+        change("models.0.routes.0.capabilities.input_size", "big"),
+        "capabilities.input_size: Value error, must look",
+    ),
     (change("providers.0.unsupported", "no interface"), "models[0].routes[0].provider: acme is unsupported"),
     (change("providers", [provider("acme"), provider("acme")]), "providers[1]: 'acme' is there twice"),
     (change("models", [model("p", route("acme")), model("p", route("acme"))]), "models[1]: 'p' is there twice"),

@@ -11,8 +11,9 @@ from imagemesh.type.v1 import image_pb2
 
 from mesh.errors import InvalidArgument, Unavailable
 from services.router.inputs import PublicResolver, UrlFetcher, is_public
-from services.router.leases import Parking
+from services.router.leases import Ended, Parking
 from services.router.peers.moderation import Decision
+from services.router.providers.base import Margins
 from services.router.providers.http import AnswerTooLargeError, HttpAnswer, HttpRequest, NotSentError
 from services.router.runs import Run
 from services.router.tables import job_inputs, jobs
@@ -20,7 +21,7 @@ from tests.router.fakes.pictures import picture
 from tests.router.rig import Rig
 from tests.router.stores import Stores
 
-PNG = picture("tiny").png(1)
+PNG, OTHER, THIRD = (picture("tiny").png(number) for number in (1, 2, 3))
 
 ADDRESSES = [
     ("8.8.8.8", True),
@@ -170,6 +171,57 @@ async def test_inline_bytes_become_an_asset(rig: Rig) -> None:
     assert await rig.stores.rows(job_inputs) == []
     assert run.spec.images[0].asset_id == asset_id
     assert rig.moderation.judged[asset_id] == 1
+
+
+async def test_every_kind_of_picture_reaches_the_provider(rig: Rig) -> None:
+    control = job_pb2.Control(kind="canny", image=image_pb2.ImageSource(), scale=0)
+    inputs = {"images[0]": PNG, "mask": OTHER, "controls[0].image": THIRD}
+    await rig.submit(
+        operation=job_pb2.OPERATION_INPAINT,
+        images=[image_pb2.ImageSource()],
+        mask=image_pb2.ImageSource(),
+        controls=[control],
+        inputs=inputs,
+        strength=0.5,
+    )
+    assert isinstance(await rig.walk(await rig.claim()), Ended)
+    (call,) = rig.one.calls
+    assert [image.data for image in call.images] == [PNG]
+    assert call.mask is not None
+    assert call.mask.data == OTHER
+    assert [(each.kind, each.image.data, each.scale) for each in call.controls] == [("canny", THIRD, 0.0)]
+    assert (call.width, call.height, call.strength) == (0, 0, 0.5)
+    judged = [row for row in rig.storage.rows.values() if row.kind == "INPUT"]
+    assert len(judged) == 3
+    assert all(rig.moderation.judged[asset_id] == 1 for asset_id in rig.storage.rows)
+
+
+async def test_a_control_alone_is_judged_too(rig: Rig) -> None:
+    rig.moderation.image_decision = Decision.BLOCK
+    control = job_pb2.Control(kind="canny", image=image_pb2.ImageSource())
+    await rig.submit(operation=job_pb2.OPERATION_CONTROL, controls=[control], inputs={"controls[0].image": PNG})
+    assert isinstance(await rig.walk(await rig.claim()), Ended)
+    (row,) = await rig.stores.rows(jobs)
+    assert (row.state, row.blocked_by, rig.one.calls) == ("BLOCKED", "INPUT", [])
+
+
+async def test_margins_and_factor_reach_the_provider_and_a_given_size_stays(rig: Rig) -> None:
+    source = [image_pb2.ImageSource()]
+    await rig.draw(
+        operation=job_pb2.OPERATION_OUTPAINT,
+        images=source,
+        inputs={"images[0]": PNG},
+        outpaint=job_pb2.OutpaintMargins(left=8, bottom=16),
+    )
+    await rig.draw(
+        operation=job_pb2.OPERATION_UPSCALE, prompt="", images=source, inputs={"images[0]": PNG}, upscale_factor=4
+    )
+    size = image_pb2.ImageSize(width=32, height=64)
+    await rig.draw(operation=job_pb2.OPERATION_EDIT, images=source, inputs={"images[0]": PNG}, size=size)
+    outpaint, upscale, edit = rig.one.calls
+    assert outpaint.margins == Margins(left=8, bottom=16)
+    assert (upscale.upscale_factor, upscale.width, upscale.prompt) == (4, 0, "")
+    assert (edit.width, edit.height) == (32, 64)
 
 
 async def test_bringing_in_again_changes_nothing(rig: Rig) -> None:
