@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+from services.router.providers.base import ProviderImage
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import AnswerTooLargeError, BrokenOffError, HttpClient, HttpRequest, NotSentError
+from services.router.providers.media import media_type_of
 
+THREAD_BYTES = 256 * 1024
+"""Answers above this are parsed in a thread, so that the loop goes on."""
 DOWNLOAD_TRIES = 3
 DOWNLOAD_PAUSE = 0.2
 LONGEST_RETRY_AFTER = 3600.0
@@ -65,6 +72,49 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
+LEFT_REQUESTS = ("x-ratelimit-remaining-requests", "x-ratelimit-remaining", "ratelimit-remaining")
+LEFT_TOKENS = ("x-ratelimit-remaining-tokens",)
+RESET_REQUESTS = ("x-ratelimit-reset-requests", "x-ratelimit-reset", "ratelimit-reset")
+RESET_TOKENS = ("x-ratelimit-reset-tokens",)
+SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+LONGEST_RESET = 86_400.0
+"""A number above a day is a date, or useless."""
+
+
+def rate_hint(headers: Mapping[str, str]) -> RateHint | None:
+    """What `headers` (case-insensitive) tell of the account's limits; None when they tell nothing.
+
+    Resets come as seconds (`17`, `0.5`) or as durations (`6m0s`, `20ms`).
+    """
+    hint = RateHint(
+        requests_left=_whole(headers, LEFT_REQUESTS),
+        tokens_left=_whole(headers, LEFT_TOKENS),
+        requests_reset=_duration(headers, RESET_REQUESTS),
+        tokens_reset=_duration(headers, RESET_TOKENS),
+    )
+    return hint if hint != RateHint() else None
+
+
+def _told(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
+    return next((headers[name].strip() for name in names if name in headers), "")
+
+
+def _whole(headers: Mapping[str, str], names: tuple[str, ...]) -> int | None:
+    told = _told(headers, names)
+    return int(told) if re.fullmatch(r"\d{1,12}", told) else None
+
+
+def _duration(headers: Mapping[str, str], names: tuple[str, ...]) -> float | None:
+    told = _told(headers, names)
+    if re.fullmatch(r"\d{1,9}(\.\d{1,9})?", told):
+        seconds = float(told)
+    elif re.fullmatch(r"(\d{1,9}(\.\d{1,9})?(ms|s|m|h|d))+", told):
+        seconds = sum(float(number) * SECONDS[unit] for number, unit in re.findall(r"([\d.]+)(ms|[smhd])", told))
+    else:
+        return None
+    return seconds if seconds <= LONGEST_RESET else None
+
+
 async def download(http: HttpClient, url: str, remaining: float) -> bytes:
     """Fetch a result from the vendor's address, within `remaining` seconds; repeating that is always safe.
 
@@ -86,3 +136,58 @@ async def download(http: HttpClient, url: str, remaining: float) -> bytes:
         if answer.status < 500:
             break
     raise broken("the picture's address did not give it")
+
+
+def object_of(body: bytes) -> dict[str, Any]:
+    """The JSON object that a small body is.
+
+    Raises:
+        ProviderError: BROKEN_ANSWER when it is none.
+    """
+    try:
+        read = json.loads(body)
+    except ValueError as error:
+        raise broken("the answer is not JSON") from error
+    if not isinstance(read, dict):
+        raise broken("the answer is no JSON object")
+    return read
+
+
+async def json_of(body: bytes) -> dict[str, Any]:
+    """`object_of`, off the loop where there is much of it."""
+    return object_of(body) if len(body) <= THREAD_BYTES else await asyncio.to_thread(object_of, body)
+
+
+async def bytes_of(text: object) -> bytes:
+    """What base64 text stands for.
+
+    Raises:
+        ProviderError: BROKEN_ANSWER when it is none.
+    """
+    if not isinstance(text, str):
+        raise broken("the answer holds no picture")
+    try:
+        if len(text) <= THREAD_BYTES:
+            return base64.b64decode(text, validate=True)
+        return await asyncio.to_thread(base64.b64decode, text, validate=True)
+    except ValueError as error:
+        raise broken("the answer's base64 cannot be read") from error
+
+
+def picture_of(data: bytes, seed: object = None, revised_prompt: object = "") -> ProviderImage:
+    """A picture as it came; what is no whole number or text is left out.
+
+    Raises:
+        ProviderError: BROKEN_ANSWER when the bytes are no picture.
+    """
+    media_type = media_type_of(data)
+    if not media_type:
+        raise broken("what came is not a picture")
+    told = seed if isinstance(seed, int) and not isinstance(seed, bool) else None
+    return ProviderImage(data, media_type, told, revised_prompt if isinstance(revised_prompt, str) else "")
+
+
+def short_code(value: object) -> str:
+    """A vendor's error code if it is one (up to 64 printable characters, no spaces), so that it may be shown."""
+    fits = isinstance(value, str) and len(value) <= 64 and value.isascii() and value.isprintable() and " " not in value
+    return str(value) if fits else ""

@@ -1,0 +1,68 @@
+"""Vendors that serve several families of models: what all of them can do together, and what one of them cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import fields
+from typing import Any
+
+from services.router.providers.base import Capabilities, ProviderCall
+from services.router.providers.errors import ErrorKind, ProviderError
+
+Asked = Callable[[ProviderCall], object]
+
+FLAGS: tuple[tuple[str, Asked], ...] = (
+    ("negative_prompt", lambda call: call.negative_prompt),
+    ("steps", lambda call: call.steps is not None),
+    ("guidance", lambda call: call.guidance is not None),
+    ("scheduler", lambda call: call.scheduler),
+    ("strength", lambda call: call.strength is not None),
+    ("transparent_background", lambda call: call.transparent_background),
+    ("mask", lambda call: call.mask is not None and call.operation != "INPAINT"),
+)
+"""What a call may ask for, by the capability that it needs. A seed is not among them: the mesh draws one itself."""
+
+
+def union(families: Iterable[Capabilities]) -> Capabilities:
+    """What at least one of the families can do."""
+    known = tuple(families)
+    return Capabilities(
+        **{field.name: _together([getattr(one, field.name) for one in known]) for field in fields(Capabilities)}
+    )
+
+
+def _together(values: list[Any]) -> Any:
+    first = values[0]
+    if isinstance(first, bool):
+        return any(values)
+    if isinstance(first, int):
+        return max(values)
+    if isinstance(first, frozenset):
+        return frozenset().union(*values)
+    if isinstance(first, tuple):
+        return tuple(dict.fromkeys(item for value in values for item in value))
+    return {key: rule for value in values for key, rule in value.items()}
+
+
+def refuse_unfit(call: ProviderCall, able: Capabilities) -> None:
+    """Nothing that was asked for is left out silently: the catalog says what a route takes, and this is its check.
+
+    Raises:
+        ProviderError: BAD_REQUEST, naming everything that the model does not take.
+    """
+    if missing := [*_missing(call, able)]:
+        raise ProviderError(ErrorKind.BAD_REQUEST, f"{call.model} takes no {', no '.join(missing)}")
+
+
+def _missing(call: ProviderCall, able: Capabilities) -> Iterator[str]:
+    if call.operation not in able.operations:
+        yield call.operation
+    yield from (name for name, asked in FLAGS if asked(call) and not getattr(able, name))
+    yield from (f"control {control.kind}" for control in call.controls if control.kind not in able.controls)
+    yield from (f"option {name}" for name in call.options if name not in able.options)
+    if call.count > able.max_count:
+        yield f"{call.count} pictures a call"
+    if len(call.images) > able.max_images:
+        yield f"{len(call.images)} images"
+    if call.output_format and call.output_format not in able.formats:
+        yield f"format {call.output_format}"
