@@ -15,6 +15,7 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.rates import RateHint
 from services.router.providers.webhooks import CallBack, CallBackRefusedError
 
 
@@ -231,6 +232,8 @@ class ProviderResult:
     """What the provider says it charges, in micros of USD; None = see the price book."""
     usage: Mapping[str, int] = field(default_factory=dict)
     """Counted units the provider states (`milliseconds`, `input_tokens`, …), for prices by unit; see `pricing`."""
+    rate: RateHint | None = None
+    """What is left of the account's limits, where the answer said so."""
 
 
 class Listener(Protocol):

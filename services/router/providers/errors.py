@@ -22,6 +22,8 @@ import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from services.router.providers.rates import RateHint
+
 
 class ErrorKind(enum.StrEnum):
     """The classes of provider failures."""
@@ -109,6 +111,7 @@ class ProviderError(Exception):
         retry_after: float | None = None,
         provider_request_id: str = "",
         status: int | None = None,
+        rate: RateHint | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
@@ -119,6 +122,8 @@ class ProviderError(Exception):
         """The provider's own id of the failed request, where it gave one."""
         self.status = status
         """HTTP status of the answer, where there was one."""
+        self.rate = rate
+        """What is left of the account's limits, where the answer said so."""
 
     def __repr__(self) -> str:
         return f"ProviderError({self.kind}, {self.message!r}, status={self.status})"
