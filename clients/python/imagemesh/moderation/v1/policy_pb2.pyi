@@ -268,6 +268,36 @@ class TermList(_message.Message):
 Global___TermList: _TypeAlias = TermList  # noqa: Y015
 
 @_typing.final
+class NameList(_message.Message):
+    """A list of names that comes with the mesh or lies in the operator's folder, and what it counts for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CATEGORY_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """The list's name, unique in the policy."""
+    category: _verdict_pb2.Category.ValueType
+    """The category that a name counts for."""
+    score: _builtins.float
+    """The score of a name, above 0 up to 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        category: _verdict_pb2.Category.ValueType = ...,
+        score: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["category", b"category", "name", b"name", "score", b"score"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___NameList: _TypeAlias = NameList  # noqa: Y015
+
+@_typing.final
 class StrikeRule(_message.Message):
     """From how many blocks on a user bears a consequence."""
 
@@ -324,6 +354,7 @@ class Policy(_message.Message):
     RETENTION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     STRIKES_FIELD_NUMBER: _builtins.int
+    NAMES_FIELD_NUMBER: _builtins.int
     policy_id: _builtins.str
     """The policy's id; `default` is the one that tenants without their own have."""
     version: _builtins.int
@@ -384,6 +415,10 @@ class Policy(_message.Message):
     def strikes(self) -> Global___StrikeRule:
         """What many blocks mean for a user."""
 
+    @_builtins.property
+    def names(self) -> _containers.RepeatedCompositeFieldContainer[Global___NameList]:
+        """Lists of names (public figures, brands, artists) that the policy minds."""
+
     def __init__(
         self,
         *,
@@ -406,10 +441,11 @@ class Policy(_message.Message):
         retention: _duration_pb2.Duration | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         strikes: Global___StrikeRule | None = ...,
+        names: _abc.Iterable[Global___NameList] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_hash_distance", b"_hash_distance", "_negative_prompt_weight", b"_negative_prompt_weight", "create_time", b"create_time", "hash_distance", b"hash_distance", "negative_prompt_weight", b"negative_prompt_weight", "retention", b"retention", "strikes", b"strikes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hash_distance", b"_hash_distance", "_negative_prompt_weight", b"_negative_prompt_weight", "benign_phrases", b"benign_phrases", "create_time", b"create_time", "description", b"description", "etag", b"etag", "failure_mode", b"failure_mode", "hash_distance", b"hash_distance", "languages", b"languages", "lists", b"lists", "negative_prompt_weight", b"negative_prompt_weight", "policy_id", b"policy_id", "required_layers", b"required_layers", "retention", b"retention", "review_decision", b"review_decision", "state", b"state", "strikes", b"strikes", "tenant", b"tenant", "text_retention", b"text_retention", "thresholds", b"thresholds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_hash_distance", b"_hash_distance", "_negative_prompt_weight", b"_negative_prompt_weight", "benign_phrases", b"benign_phrases", "create_time", b"create_time", "description", b"description", "etag", b"etag", "failure_mode", b"failure_mode", "hash_distance", b"hash_distance", "languages", b"languages", "lists", b"lists", "names", b"names", "negative_prompt_weight", b"negative_prompt_weight", "policy_id", b"policy_id", "required_layers", b"required_layers", "retention", b"retention", "review_decision", b"review_decision", "state", b"state", "strikes", b"strikes", "tenant", b"tenant", "text_retention", b"text_retention", "thresholds", b"thresholds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__hash_distance: _TypeAlias = _typing.Literal["hash_distance"]  # noqa: Y015
     _WhichOneofArgType__hash_distance: _TypeAlias = _typing.Literal["_hash_distance", b"_hash_distance"]  # noqa: Y015
