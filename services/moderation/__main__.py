@@ -16,6 +16,7 @@ from mesh.events import Bus, BusConfig
 from mesh.migrate import upgrade
 from services.moderation.assembly import LAYERS, Moderation, Outside
 from services.moderation.blocklist import SOURCE, BlocklistError, read_blocklist
+from services.moderation.checkpoints import open_checkpoints
 from services.moderation.config import ModerationSettings
 from services.moderation.peers.assets import IDEMPOTENT, StorageAssets
 from services.moderation.policy_files import PolicyFileError, load_policies
@@ -46,7 +47,11 @@ async def main(stopping: asyncio.Event) -> None:
         keys = CachedKeys(RemoteKeyVerifier(router))
         peers = {"router": router, "storage": storage}
         checks = {name: (lambda n=name, c=channel: check_connected(c, n)) for name, channel in peers.items()}
-        moderation = Moderation(settings, Outside(database, StorageAssets(storage), keys, bus, checks), book)
+        checkpoints = open_checkpoints(settings)
+        if checkpoints is not None:
+            closing.push_async_callback(checkpoints.close)
+        outside = Outside(database, StorageAssets(storage), keys, bus, checks, checkpoints)
+        moderation = Moderation(settings, outside, book)
         await moderation.store.block(blocked, SOURCE)
         await bus.start()
         await bus.on_signal(KEY_REVOKED, keys.forget)

@@ -24,17 +24,21 @@ from mesh.outbox import Relay
 from mesh.server import Server, ServerConfig
 from mesh.telemetry import current
 from services.moderation import image_pipeline, rules, wire
+from services.moderation.audit_parts import Audit
+from services.moderation.audit_service import AuditService
+from services.moderation.checkpoints import CheckpointStore
 from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
 from services.moderation.config import ModerationSettings
 from services.moderation.image_pipeline import ImagePipeline
 from services.moderation.judging import Judge
-from services.moderation.later_services import audit_service, review_service
+from services.moderation.later_services import review_service
 from services.moderation.layers import Classifier
 from services.moderation.moderation_service import ModerationService
 from services.moderation.peers.assets import Assets
 from services.moderation.policies import PolicyBook
 from services.moderation.policy_shelf import PolicyShelf
 from services.moderation.policy_store import PolicyStore
+from services.moderation.retention import Retention, retention_of
 from services.moderation.rule_shelf import RuleShelf
 from services.moderation.shadow import Shadows
 from services.moderation.store import Store
@@ -47,13 +51,17 @@ LAYERS = (rules.LAYER, image_pipeline.LAYER, *TEXT_CLASSIFIERS, *IMAGE_CLASSIFIE
 
 @dataclass(frozen=True)
 class Outside:
-    """What moderation stands on; opened and closed by whoever builds it. `checks` are further health names."""
+    """What moderation stands on; opened and closed by whoever builds it.
+
+    checks: further health names. checkpoints: where copies of the audit's checkpoints go; None nowhere.
+    """
 
     database: Database
     assets: Assets
     keys: KeyVerifier
     bus: Bus
     checks: Mapping[str, Check] = field(default_factory=dict)
+    checkpoints: CheckpointStore | None = None
 
 
 class Moderation:
@@ -72,22 +80,28 @@ class Moderation:
         shadows = Shadows(rules, self._pool)
         self._pictures = ImagePipeline(self._images, limits.images_working, limits.images_waiting)
         self.judge = Judge(self.policies, (texts, self._pictures, shadows), outside.assets, self.store, self._announce)
+        self.audit = Audit(outside.database, outside.bus, outside.checkpoints, self._retention)
         self.server = _server(settings, outside)
-        _add_services(self.server, ModerationService(self.judge, book))
+        _add_services(self.server, ModerationService(self.judge, book), self.audit.service)
 
     def _announce(self, verdict: Verdict) -> list[Event]:
         return wire.announcements(verdict, current())
+
+    def _retention(self) -> Retention:
+        return retention_of(self.policies.book.live.all())
 
     async def start(self) -> None:
         """Serves; the port is in `server.port` afterwards."""
         await self._pictures.warm_up()
         await self.policies.start()
         await self._relay.start()
+        await self.audit.start()
         await self.server.start()
 
     async def stop(self) -> None:
         """Lets running calls end, then closes in reverse."""
         await self.server.stop()
+        await self.audit.stop()
         await self._relay.stop()
         await self.policies.stop()
         classifiers: list[Classifier] = [*self._texts, *self._images]
@@ -103,7 +117,7 @@ def _server(settings: ModerationSettings, outside: Outside) -> Server:
     return Server(config, authenticator, {**own, **outside.checks})
 
 
-def _add_services(server: Server, moderation: ModerationService) -> None:
+def _add_services(server: Server, moderation: ModerationService, audit: AuditService) -> None:
     served: tuple[tuple[Any, Any, Callable[[Any, Any], None]], ...] = (
         (
             moderation_service_pb2.DESCRIPTOR.services_by_name["ModerationService"],
@@ -117,7 +131,7 @@ def _add_services(server: Server, moderation: ModerationService) -> None:
         ),
         (
             audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"],
-            audit_service(),
+            audit,
             audit_service_pb2_grpc.add_AuditServiceServicer_to_server,
         ),
     )

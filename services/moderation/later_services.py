@@ -1,4 +1,4 @@
-"""ReviewService and AuditService before their step: every rpc says that it comes later, and what holds until then."""
+"""ReviewService before its step: every rpc says that it comes later, and what holds until then."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from imagemesh.moderation.v1 import (
-    audit_service_pb2,
-    audit_service_pb2_grpc,
     review_service_pb2,
     review_service_pb2_grpc,
 )
@@ -16,19 +14,12 @@ from imagemesh.moderation.v1 import (
 from mesh.errors import unimplemented
 
 REVIEW = "until then the review tier of a policy means its `review_decision`, and verdicts stand"
-AUDIT = "records are written already and lie in the table `audit_records`"
 
 
 def review_service() -> Any:
     """A servicer that refuses every rpc of ReviewService."""
     service = review_service_pb2.DESCRIPTOR.services_by_name["ReviewService"]
     return refusing(review_service_pb2_grpc.ReviewServiceServicer, service, REVIEW)
-
-
-def audit_service() -> Any:
-    """A servicer that refuses every rpc of AuditService."""
-    service = audit_service_pb2.DESCRIPTOR.services_by_name["AuditService"]
-    return refusing(audit_service_pb2_grpc.AuditServiceServicer, service, AUDIT)
 
 
 def refusing(base: Any, service: ServiceDescriptor, instead: str) -> Any:

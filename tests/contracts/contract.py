@@ -13,7 +13,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from mesh.errors import Unimplemented
 from services.inference.service import InferenceService
-from services.moderation.later_services import audit_service, review_service
+from services.moderation.audit_service import AuditService
+from services.moderation.later_services import review_service
 from services.moderation.moderation_service import ModerationService
 from services.router.api_key_service import ApiKeyService
 from services.router.catalog_service import CatalogService
@@ -35,7 +36,7 @@ def bare(kind: type[Any]) -> Callable[[], Any]:
 
 SERVED: Mapping[str, Callable[[], Any]] = {
     "imagemesh.inference.v1.InferenceService": bare(InferenceService),
-    "imagemesh.moderation.v1.AuditService": audit_service,
+    "imagemesh.moderation.v1.AuditService": bare(AuditService),
     "imagemesh.moderation.v1.ModerationService": bare(ModerationService),
     "imagemesh.moderation.v1.ReviewService": review_service,
     "imagemesh.router.v1.ApiKeyService": bare(ApiKeyService),

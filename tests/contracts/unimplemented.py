@@ -44,6 +44,6 @@ UNIMPLEMENTED: dict[str, set[str]] = {
         "ListStrikes",
         "ClearStrikes",
     },
-    "imagemesh.moderation.v1.AuditService": {"ListAuditRecords", "ExportAuditRecords", "VerifyAudit", "EraseUser"},
+    "imagemesh.moderation.v1.AuditService": set(),
     "imagemesh.storage.v1.StorageService": {"CreateRendition"},
 }

@@ -283,7 +283,7 @@ LATER = {
         "ListStrikes",
         "ClearStrikes",
     },
-    "AuditService": {"ListAuditRecords", "ExportAuditRecords", "VerifyAudit", "EraseUser"},
+    "AuditService": set(),
 }
 
 

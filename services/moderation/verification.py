@@ -1,0 +1,238 @@
+"""Recomputes the audit's chain from its records and compares it with every copy of its checkpoints.
+
+What each kind of forgery meets:
+
+- a record edited, removed, added or moved: its own digest, its place in the chain, or the sequence after it;
+- records rewritten from there to the end, the head's row too: the first checkpoint behind the place that is not the
+  forger's own. It cannot be told which record between two checkpoints was changed first, so the answer is the first
+  record that no checkpoint vouches for;
+- the newest records removed, the head's row set back: the checkpoints beyond the end. Records younger than the newest
+  checkpoint, a minute at most, can go unseen;
+- the oldest records removed: the chain's beginning must be told by a record of a sweep, and stand at a checkpoint;
+- a record emptied: a record of an erasure must tell of it, and tell of as many as are empty.
+
+Who can write to the database can still append: the hashes have no secret. What was appended stays, and names itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from mesh.errors import Unavailable
+from services.moderation.anchors import Anchor, AnchorName, between
+from services.moderation.audit_store import AuditReader, Head, Row
+from services.moderation.chain import emptied, link, personal_digest, record_digest
+from services.moderation.checkpoints import Checkpoint
+
+PAGE = 500
+ANCHOR_S = 30.0
+UNREADABLE = "it holds what cannot be read"
+TRIES = 3  # a sweep that runs at the same time moves the chain's beginning
+
+
+@dataclass(frozen=True)
+class Break:
+    """The first record that does not fit, and why, for people."""
+
+    sequence: int
+    finding: str
+
+
+@dataclass
+class Report:
+    """What a verification found. newest: the newest checkpoint that the chain was compared with."""
+
+    checked: int = 0
+    broken: Break | None = None
+    newest: Checkpoint | None = None
+    compared: list[AnchorName] = field(default_factory=list)
+    not_compared: list[AnchorName] = field(default_factory=list)
+
+    def found(self, broken: Break | None) -> None:
+        """Keeps the earliest break."""
+        if broken and (self.broken is None or broken.sequence < self.broken.sequence):
+            self.broken = broken
+
+
+class Verification:
+    """Verifies the audit in pages. anchors: makes them anew for each run; None for one that is not set up."""
+
+    def __init__(self, reader: AuditReader, anchors: Callable[[], dict[AnchorName, Anchor | None]]) -> None:
+        self._reader = reader
+        self._anchors = anchors
+
+    async def run(self, first: int = 0) -> Report:
+        """Checks the records from `first` on, 0 for all. What is appended meanwhile is left to the next run."""
+        for _ in range(TRIES - 1):
+            head = await self._reader.head()
+            report = await self._once(head, first)
+            if report.broken is None or (await self._reader.head()).cut_sequence == head.cut_sequence:
+                return report
+        return await self._once(await self._reader.head(), first)
+
+    async def _once(self, head: Head, first: int) -> Report:
+        report = Report()
+        walk = _Walk(self._reader, head)
+        report.found(await walk.begin(first))
+        report.found(await walk.go())
+        report.checked = walk.checked
+        for name, anchor in self._anchors().items():
+            compared = anchor is not None and await self._compare(anchor, walk, report)
+            (report.compared if compared else report.not_compared).append(name)
+        return report
+
+    async def _compare(self, anchor: Anchor, walk: _Walk, report: Report) -> bool:
+        try:
+            async with asyncio.timeout(ANCHOR_S):
+                held = await anchor.sequences(-1)
+                report.found(_beyond(held, walk.head.sequence, anchor.name))
+                report.found(_at_the_start(held, walk, anchor.name))
+                reached = between(held, walk.started_after, walk.reached)
+                report.found(await self._first_unlike(anchor, reached, walk, report))
+        except (Unavailable, TimeoutError):
+            return False
+        return True
+
+    async def _first_unlike(self, anchor: Anchor, held: Sequence[int], walk: _Walk, report: Report) -> Break | None:
+        """By halves: a checkpoint that fits vouches for all before it, so those that fit come first."""
+        low, high = 0, len(held)
+        if held and await self._fits(anchor, held[-1], walk, report):
+            return None
+        while low < high:
+            middle = (low + high) // 2
+            if await self._fits(anchor, held[middle], walk, report):
+                low = middle + 1
+            else:
+                high = middle
+        if low == len(held):
+            return None
+        vouched = held[low - 1] if low else walk.started_after
+        text = f"the chain is another one than at checkpoint {held[low]} ({anchor.name.lower()})"
+        return Break(vouched + 1, text)
+
+    async def _fits(self, anchor: Anchor, sequence: int, walk: _Walk, report: Report) -> bool:
+        checkpoint = await anchor.checkpoint(sequence)
+        ours = await walk.chain_at(sequence)
+        if checkpoint is None or checkpoint.sequence != sequence or checkpoint.chain != ours:
+            return False
+        if report.newest is None or report.newest.sequence < sequence:
+            report.newest = checkpoint
+        return True
+
+
+class _Walk:
+    """One pass over the records, from the chain's beginning to its head as it was when the pass began."""
+
+    def __init__(self, reader: AuditReader, head: Head) -> None:
+        self._reader = reader
+        self.head = head
+        self.started_after = self.reached = head.cut_sequence
+        self._chain = head.cut_chain
+        self.checked = 0
+        self._emptied: Counter[int] = Counter()
+
+    async def begin(self, first: int) -> Break | None:
+        """Finds where to begin, and whether the chain may begin where it does."""
+        unsaid = await self._unsaid_cut()
+        if first - 1 > self.head.cut_sequence:
+            before = await self._reader.span(first - 2, first - 1, 1)
+            if before:
+                self.started_after, self._chain = first - 1, before[0]["chain"]
+            self.reached = self.started_after
+        return unsaid
+
+    async def go(self) -> Break | None:
+        """The first record that does not fit."""
+        size = PAGE
+        while self.reached < self.head.sequence:
+            try:
+                page = await self._reader.span(self.reached, self.head.sequence, size)
+                tellers = await self._reader.named({row["erased_by"] for row in page if row["erased_by"]})
+            except ValueError:  # a column holds what it cannot hold; one by one, to find where
+                if size == 1:
+                    return Break(self.reached + 1, UNREADABLE)
+                size = 1
+                continue
+            broken = await asyncio.to_thread(self._check, page, tellers)
+            if broken or not page:
+                return broken or Break(self.reached + 1, "records are missing at the end")
+        return self._unlike_head()
+
+    def _unlike_head(self) -> Break | None:
+        if self._chain != self.head.chain:
+            return Break(max(self.reached, 1), "the head's row has another chain than its record")
+        if self.head.last > self.head.sequence:
+            return Break(self.head.sequence + 1, "it stands behind the chain's head")
+        return None
+
+    async def chain_at(self, sequence: int) -> str:
+        """The chain's value at a record that was reached, as recomputed; empty when there is none."""
+        if sequence == self.head.cut_sequence:
+            return self.head.cut_chain
+        found = await self._reader.span(sequence - 1, sequence, 1)
+        return str(found[0]["chain"]) if found else ""
+
+    def _check(self, page: Sequence[Row], tellers: dict[int, Row]) -> Break | None:
+        for row in page:
+            try:
+                finding = self._finding(row) or self._unsaid_erasure(row, tellers)
+            except (TypeError, ValueError):  # what is no hash, or no number
+                finding = UNREADABLE
+            if finding:
+                return Break(self.reached + 1, finding)
+            self.reached, self._chain = row["sequence"], row["chain"]
+            self.checked += 1
+        return None
+
+    def _finding(self, row: Row) -> str:
+        if row["sequence"] != self.reached + 1:
+            return f"it is missing; the next one is {row['sequence']}"
+        if not row["erased_by"] and personal_digest(row) != row["personal"]:
+            return "its user, text or note was changed"
+        if record_digest(row) != row["digest"]:
+            return "it was changed"
+        if link(self._chain, row["digest"]) != row["chain"]:
+            return "it does not follow the one before it"
+        return ""
+
+    def _unsaid_erasure(self, row: Row, tellers: dict[int, Row]) -> str:
+        if not row["erased_by"]:
+            return ""
+        teller = tellers.get(row["erased_by"])
+        self._emptied[row["erased_by"]] += 1
+        said = teller is not None and teller["action"] == "ERASED" and teller["sequence"] > row["sequence"]
+        if not said or teller is None or self._emptied[row["erased_by"]] > teller["length"]:
+            return "it was emptied and no record of an erasure says so"
+        if teller["tenant"] not in ("", row["tenant"]) or any(
+            row[name] != value for name, value in emptied(row).items()
+        ):
+            return "it was emptied in another way than an erasure does it"
+        return ""
+
+    async def _unsaid_cut(self) -> Break | None:
+        """The beginning must be told by the record of a sweep."""
+        head = self.head
+        if head.cut_sequence == 0:
+            return None
+        teller = (await self._reader.named([head.cut_by])).get(head.cut_by)
+        said = teller["length"] if teller and teller["action"] == "SWEPT" else 0
+        if said != head.cut_sequence:
+            return Break(said + 1, f"records up to {head.cut_sequence} are missing and no record of a sweep says so")
+        return None
+
+
+def _beyond(held: Sequence[int], last: int, name: AnchorName) -> Break | None:
+    if not held or held[-1] <= last:
+        return None
+    return Break(last + 1, f"records are missing at the end: there is a checkpoint at {held[-1]} ({name.lower()})")
+
+
+def _at_the_start(held: Sequence[int], walk: _Walk, name: AnchorName) -> Break | None:
+    """Where records were removed must be a checkpoint; a place that was set up later does not know it."""
+    cut = walk.head.cut_sequence
+    if cut in held or not held or held[0] > cut or name is AnchorName.EVENT:
+        return None
+    return Break(cut + 1, f"records were removed up to {cut}, which is no checkpoint ({name.lower()})")
