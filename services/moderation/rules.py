@@ -1,103 +1,132 @@
-"""The rules layer: the policy's term lists, and the rule over two signals that protects minors.
+"""The rules layer: a policy's term lists and names, personal data, and the signs of the rules over two signals.
 
-Each entry of a list is reported once for each text, at its first place that no benign phrase covers.
+Each entry of a list is reported once for each text, at its first place that no benign phrase covers. `read` finds,
+`services.moderation.combining` puts together; `judge` does both for texts that no classifier sees.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
 
+from services.moderation import pii
+from services.moderation.ages import minor_ages
+from services.moderation.clues import Clues
+from services.moderation.combining import LAYER, combine
 from services.moderation.lexicon import Lexicon, Match, Term
+from services.moderation.name_files import built_in_names
+from services.moderation.names import DEFAMING, NameHit, NameIndex
 from services.moderation.normalise import Normalised
 from services.moderation.policies import Policy, TermList
 from services.moderation.verdicts import Category, Finding, Span, Text, TextKind, weighted
 
-LAYER = "rules"
-ADULT_AGE = 18
 EXPLICIT = "floor-explicit"
 
-_TEENS = "thirteen|fourteen|fifteen|sixteen|seventeen"
-_UNDERAGE = f"one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|{_TEENS}"
-_AGE = re.compile(
-    rf"\b(?P<years>\d{{1,3}}|{_UNDERAGE})[\s-]*(?:years?|yrs?|y)[\s/.-]*(?:olds?|o)\b"
-    rf"|\b(?:age|aged|ages)[\s:]*(?P<age>\d{{1,3}}|{_UNDERAGE})\b"
-    r"|\b(?P<birthday>\d{1,3})(?:st|nd|rd|th)\s+birthday\b"
-    r"|\b\d{1,2}[\s-]*(?:months?|weeks?|days?)[\s-]*old\b"
-)
+
+class _Part(StrEnum):
+    """What a term counts for: it alone, or one side of the floor's rule."""
+
+    ALONE = "alone"
+    SIGNAL = "signal"
+    MINOR = "minor"
 
 
 @dataclass(frozen=True, slots=True)
 class _Owner:
-    """What a term counts for: a category of the policy, or one side of the floor's rule."""
+    """A list in force. maskable: benign phrases of the policy may cover its terms; the floor has its own."""
 
     name: str
     category: Category
     score: float
-    signal: bool = False
-    minor: bool = False
+    part: _Part = _Part.ALONE
     maskable: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Hit:
-    owner: _Owner
-    entry: str
-    span: Span
-    reading: str
-
-
 class RulesLayer:
-    """Looks texts up in one policy's lists. Built once for each policy version; safe in any thread."""
+    """Looks texts up in one policy's lists. Built once for each policy version; safe in any thread.
+
+    names: the lists of names that are there; the policy says which count. Default: those that come with the service.
+    """
 
     name = LAYER
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, policy: Policy, names: NameIndex | None = None) -> None:
         self._policy = policy
         self._version = f"{policy.policy_id}@{policy.version}-{policy.etag}"
         self._owners = {owner.name: owner for owner, _ in _owners(policy)}
         self._lexicon = Lexicon(Term(owner.name, term) for owner, terms in _owners(policy) for term in terms.terms)
         self._benign = Lexicon(Term("benign", phrase) for phrase in policy.document.benign_phrases)
+        self._harmless = Lexicon(Term("harmless", phrase) for phrase in policy.floor.harmless)
+        self._names = names or built_in_names()
         listed = {terms.category for terms in policy.document.lists.values()}
-        self.categories = frozenset(listed | {Category.SEXUAL_MINORS})
+        named = {terms.category for terms in policy.document.names.values()}
+        self.categories = frozenset(listed | named | {Category.SEXUAL_MINORS, Category.PII})
 
     def judge(self, texts: Sequence[tuple[Text, Normalised]]) -> list[Finding]:
-        """Every finding in all the texts together; negative prompts are weighed and never combined with the others."""
-        hits = [hit for text, normalised in texts for hit in self._hits(text, normalised)]
-        findings = [self._finding(hit) for hit in hits if not (hit.owner.signal or hit.owner.minor)]
-        for negative in (False, True):
-            group = [hit for hit in hits if (hit.span.kind is TextKind.NEGATIVE_PROMPT) is negative]
-            findings.extend(self._minors(group))
-        return findings
+        """Every finding in all the texts together, as if there were no classifiers."""
+        return combine(self.read(texts), ())
 
-    def _finding(self, hit: _Hit) -> Finding:
-        entry = f"{hit.owner.name}/{hit.entry}"
-        finding = Finding(LAYER, hit.owner.category, hit.owner.score, entry, self._version, hit.span, hit.reading)
-        negative = hit.span.kind is TextKind.NEGATIVE_PROMPT
-        return weighted(finding, self._policy.document.negative_prompt_weight if negative else 1.0)
+    def read(self, texts: Sequence[tuple[Text, Normalised]]) -> Clues:
+        """What the lists, names and patterns find in all the texts; negative prompts are weighed."""
+        kept: dict[_Part, list[Finding]] = {part: [] for part in _Part}
+        defaming: list[Finding] = []
+        for text, normalised in texts:
+            for part, finding in self._terms(text, normalised):
+                kept[part].append(finding)
+            kept[_Part.MINOR].extend(self._ages(text, normalised))
+            kept[_Part.ALONE].extend(self._personal(text, normalised))
+            for finding in self._named(text, normalised):
+                (defaming if finding.category is Category.DEFAMATION else kept[_Part.ALONE]).append(finding)
+        alone = tuple(self._weighted(finding) for finding in kept[_Part.ALONE])
+        return Clues(alone, tuple(kept[_Part.SIGNAL]), tuple(kept[_Part.MINOR]), tuple(defaming))
 
-    def _minors(self, hits: Sequence[_Hit]) -> Iterator[Finding]:
-        """A sexual signal times a reference to a minor: the strongest of each, wherever they stand."""
-        signal = max((hit for hit in hits if hit.owner.signal), key=lambda hit: hit.owner.score, default=None)
-        minor = max((hit for hit in hits if hit.owner.minor), key=lambda hit: hit.owner.score, default=None)
-        if signal is None or minor is None:
-            return
-        score = round(signal.owner.score * minor.owner.score, 6)
-        entry = f"{signal.owner.name}/{signal.entry} x {minor.owner.name}/{minor.entry}"
-        for hit in (signal, minor):
-            yield Finding(LAYER, Category.SEXUAL_MINORS, score, entry, self._version, hit.span, hit.reading)
-
-    def _hits(self, text: Text, normalised: Normalised) -> Iterator[_Hit]:
+    def _terms(self, text: Text, normalised: Normalised) -> Iterator[tuple[_Part, Finding]]:
         seen: set[Term] = set()
-        covered = [(match.start, match.end) for match in self._benign.matches(normalised) if match.reading == "plain"]
+        benign, harmless = _places(self._benign, normalised), _places(self._harmless, normalised)
         for match in self._lexicon.matches(normalised):
             owner = self._owners[match.term.owner]
-            if match.term in seen or (owner.maskable and _inside(match, covered)):
+            covers = benign if owner.maskable else harmless
+            if match.term in seen or (owner.name != EXPLICIT and _inside(match, covers)):
                 continue
             seen.add(match.term)
-            yield _hit(text, owner, match.term.text, match)
-        yield from _ages(text, normalised)
+            entry = f"{owner.name}/{match.term.text}"
+            span = Span(text.index, text.kind, match.start, match.end)
+            yield owner.part, self._finding(owner.category, owner.score, entry, span, match.reading)
+
+    def _ages(self, text: Text, normalised: Normalised) -> Iterator[Finding]:
+        """The first age below eighteen; the entry does not tell which."""
+        for start, end, reading in _age_places(normalised):
+            span = Span(text.index, text.kind, start, end)
+            yield self._finding(Category.SEXUAL_MINORS, 1.0, "floor-minor-age/under-18", span, reading)
+            return
+
+    def _personal(self, text: Text, normalised: Normalised) -> Iterator[Finding]:
+        for hit in pii.find(normalised):
+            span = Span(text.index, text.kind, hit.start, hit.end)
+            yield self._finding(Category.PII, hit.score, f"pii/{hit.kind}", span, hit.reading)
+
+    def _named(self, text: Text, normalised: Normalised) -> Iterator[Finding]:
+        wanted = self._policy.document.names
+        hits = list(self._names.find(normalised, {name: terms.category for name, terms in wanted.items()}))
+        benign = _places(self._benign, normalised) if hits else []
+        for hit in hits:
+            if _inside(hit, benign):
+                continue
+            span = Span(text.index, text.kind, hit.start, hit.end)
+            if hit.owner == DEFAMING:
+                finding = self._finding(Category.DEFAMATION, 1.0, f"{DEFAMING}/{hit.name}", span, hit.reading)
+            else:
+                terms = wanted[hit.owner]
+                finding = self._finding(terms.category, terms.score, f"{hit.owner}/{hit.name}", span, hit.reading)
+            yield replace(finding, model_version=self._names.version)
+
+    def _finding(self, category: Category, score: float, entry: str, span: Span, reading: str) -> Finding:
+        return Finding(LAYER, category, score, entry, self._version, span, reading)
+
+    def _weighted(self, finding: Finding) -> Finding:
+        negative = finding.span is not None and finding.span.kind is TextKind.NEGATIVE_PROMPT
+        return weighted(finding, self._policy.document.negative_prompt_weight if negative else 1.0)
 
 
 def _owners(policy: Policy) -> Iterator[tuple[_Owner, TermList]]:
@@ -106,46 +135,35 @@ def _owners(policy: Policy) -> Iterator[tuple[_Owner, TermList]]:
         spared = terms.category is Category.SEXUAL_MINORS
         yield _Owner(name, terms.category, terms.score, maskable=not spared), terms
         if terms.category is Category.SEXUAL:
-            yield _Owner(f"{name}:signal", terms.category, terms.score, signal=True, maskable=False), terms
+            yield _Owner(f"{name}:signal", terms.category, terms.score, _Part.SIGNAL, maskable=False), terms
     floor = policy.floor
     yield _Owner(EXPLICIT, Category.SEXUAL_MINORS, floor.explicit.score, maskable=False), floor.explicit
-    yield from _floor_owners("signal", floor.signals)
-    yield from _floor_owners("minor", floor.minors)
+    yield from _floor_owners(_Part.SIGNAL, floor.signals)
+    yield from _floor_owners(_Part.MINOR, floor.minors)
 
 
-def _floor_owners(side: str, lists: Mapping[str, TermList]) -> Iterator[tuple[_Owner, TermList]]:
+def _floor_owners(part: _Part, lists: Mapping[str, TermList]) -> Iterator[tuple[_Owner, TermList]]:
     for name, terms in lists.items():
-        owner = _Owner(
-            f"floor-{side}-{name}",
-            Category.SEXUAL_MINORS,
-            terms.score,
-            signal=side == "signal",
-            minor=side == "minor",
-            maskable=False,
-        )
-        yield owner, terms
+        yield _Owner(f"floor-{part}-{name}", Category.SEXUAL_MINORS, terms.score, part, maskable=False), terms
 
 
-_AGE_OWNER = _Owner("floor-minor-age", Category.SEXUAL_MINORS, 1.0, minor=True, maskable=False)
+def _age_places(text: Normalised) -> Iterator[tuple[int, int, str]]:
+    """In the folded text, in disguised readings of it, and in what is encoded inside it."""
+    for start, end in minor_ages(text.text):
+        yield *text.origin(start, end), "plain"
+    for reading in text.readings[1:]:
+        words = " ".join(token.text for token in reading.tokens)
+        for _ in minor_ages(words):
+            first, last = reading.tokens[0], reading.tokens[-1]
+            yield *text.origin(first.start, last.end), reading.name
+    for inner in text.embedded:
+        for _ in _age_places(inner.text):
+            yield inner.start, inner.end, "base64"
 
 
-def _ages(text: Text, normalised: Normalised) -> Iterator[_Hit]:
-    """The first age below eighteen; the entry does not tell which."""
-    for match in _AGE.finditer(normalised.text):
-        years = next((group for group in match.groups() if group is not None), "")
-        if years.isdigit() and int(years) >= ADULT_AGE:
-            continue
-        start, end = normalised.origin(match.start(), match.end())
-        yield _Hit(_AGE_OWNER, "under-18", Span(text.index, text.kind, start, end), "plain")
-        return
-    for inner in normalised.embedded:
-        for hit in _ages(text, inner.text):
-            yield replace(hit, span=Span(text.index, text.kind, inner.start, inner.end), reading="base64")
+def _places(phrases: Lexicon, text: Normalised) -> list[tuple[int, int]]:
+    return [(match.start, match.end) for match in phrases.matches(text) if match.reading == "plain"]
 
 
-def _hit(text: Text, owner: _Owner, entry: str, match: Match) -> _Hit:
-    return _Hit(owner, entry, Span(text.index, text.kind, match.start, match.end), match.reading)
-
-
-def _inside(match: Match, covered: Iterable[tuple[int, int]]) -> bool:
+def _inside(match: Match | NameHit, covered: Iterable[tuple[int, int]]) -> bool:
     return any(start <= match.start and match.end <= end for start, end in covered)
