@@ -59,6 +59,19 @@ def ordering() -> Iterator[None]:
         raise broken(str(error)) from error
 
 
+@contextlib.contextmanager
+def asking() -> Iterator[None]:
+    """Around a request that orders nothing (an upload, a token, a question): breaking off harms nobody."""
+    try:
+        yield
+    except NotSentError as error:
+        raise ProviderError(ErrorKind.UNREACHABLE, str(error)) from error
+    except BrokenOffError as error:
+        raise ProviderError(ErrorKind.OVERLOADED, str(error)) from error
+    except AnswerTooLargeError as error:
+        raise broken(str(error)) from error
+
+
 def broken(message: str) -> ProviderError:
     """An answer that cannot be used."""
     return ProviderError(ErrorKind.BROKEN_ANSWER, message)
@@ -93,6 +106,13 @@ async def download(http: HttpClient, url: str, remaining: float) -> bytes:
         if answer.status < 500:
             break
     raise broken("the picture's address did not give it")
+
+
+async def fetched(http: HttpClient, url: str, remaining: float) -> bytes:
+    """What a result's address stands for: `download`, or the content of a data URL."""
+    if url.startswith("data:"):
+        return await bytes_of(url.partition(";base64,")[2])
+    return await download(http, url, remaining)
 
 
 def object_of(body: bytes) -> dict[str, Any]:
