@@ -72,7 +72,10 @@ _LOST = _UNDER_WAY.where(attempts.c.provider_request_id == "", ~attempts.c.repla
 
 @dataclass(frozen=True, slots=True)
 class NewAttempt:
-    """An order about to be placed. indices: the pictures it owes; worst_micros: its cost if everything goes wrong."""
+    """An order about to be placed. indices: the pictures it owes; worst_micros: its cost if everything goes wrong.
+
+    dropped: fields of the spec that it leaves out. account: the provider's account in the catalog.
+    """
 
     attempt_id: str
     provider: str
@@ -81,6 +84,8 @@ class NewAttempt:
     replay_safe: bool
     indices: tuple[int, ...]
     worst_micros: int
+    dropped: tuple[str, ...] = ()
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +172,14 @@ def message(attempt: Attempt) -> job_pb2.Attempt:
         indices=attempt.indices,
         start_time=time_to_proto(attempt.start_time),
         end_time=time_to_proto(attempt.end_time),
+        dropped=attempt.dropped,
     )
 
 
 def _attempt(row: Any) -> Attempt:
     values = dict(row._mapping)
     values["indices"] = tuple(int(index) for index in values["indices"].split(",") if index)
+    values["dropped"] = tuple(filter(None, values["dropped"].split(",")))
     return Attempt(**values)
 
 
@@ -197,6 +204,8 @@ def _begin(connection: sa.Connection, lease: Lease, attempt: NewAttempt) -> int:
         "state": "RUNNING",
         "replay_safe": attempt.replay_safe,
         "indices": ",".join(map(str, attempt.indices)),
+        "dropped": ",".join(attempt.dropped),
+        "account": attempt.account,
         "images": b"",
         "error": b"",
         "worst_micros": attempt.worst_micros,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from services.router import specs
 from services.router.candidates import Candidate
+from services.router.degrading import without
 from services.router.fallback import Choice
 from services.router.peers.storage import Storage
 from services.router.providers.base import ControlImage, InputImage, Margins, Provider, ProviderCall
@@ -65,7 +66,8 @@ def choice_of(candidate: Candidate, provider: Provider) -> Choice:
 
 def provider_call(order: Order, sources: Sources, ends: float) -> ProviderCall:
     """The order in the provider's terms; `ends`, on the run's clock, bounds it as the model's own timeout does."""
-    run, spec, candidate = order.run, order.run.spec, order.candidate
+    run, candidate = order.run, order.candidate
+    spec = without(run.spec, candidate.dropped)
     return ProviderCall(
         attempt_id=order.attempt_id,
         tenant=run.job.tenant,

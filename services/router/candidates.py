@@ -20,7 +20,8 @@ class Candidate:
     account: None when the provider has none that is configured. version: empty when the provider decides.
     steps: as asked for, else the route's default; 0 when it takes none. worst_case: for all pictures of the spec.
     p50_s: observed median seconds of a call; None without any. size: what is drawn, or, with `keeps_size`, what prices
-    count with: the provider is then told no size, and the result's follows from the source image.
+    count with: the provider is then told no size, and the result's follows from the source image. dropped: fields of
+    the spec that it leaves out, by the caller's leave; with `size`, the nearest one is drawn instead.
     """
 
     provider: str
@@ -41,6 +42,7 @@ class Candidate:
     quality_rank: int
     p50_s: float | None = None
     keeps_size: bool = False
+    dropped: tuple[str, ...] = ()
 
     def work(self, count: int) -> Work:
         """A call for `count` pictures, as prices look at it."""

@@ -208,7 +208,9 @@ def _size_of_ratio(ratio_text: str, route: Capabilities) -> Size | None:
     """Among the sizes within the tolerance of the ratio: nearest to the default area, then to the ratio."""
     width, height = (int(part) for part in ratio_text.split(":"))
     ratio, area = width / height, route.default_size.pixels
-    fitting = [size for size in _sizes(ratio, route) if abs(size.width / size.height / ratio - 1) <= RATIO_TOLERANCE]
+    fitting = [
+        size for size in sizes_of_ratio(ratio, route) if abs(size.width / size.height / ratio - 1) <= RATIO_TOLERANCE
+    ]
 
     def distance(size: Size) -> tuple[float, float]:
         return abs(math.log(size.pixels / area)), abs(size.width / size.height / ratio - 1)
@@ -216,7 +218,8 @@ def _size_of_ratio(ratio_text: str, route: Capabilities) -> Size | None:
     return min(fitting, key=distance, default=None)
 
 
-def _sizes(ratio: float, route: Capabilities) -> Iterator[Size]:
+def sizes_of_ratio(ratio: float, route: Capabilities) -> Iterator[Size]:
+    """Sizes that the route takes: all that it lists, else of those within its bounds the ones about as wide."""
     if route.sizes:
         yield from route.sizes
         return

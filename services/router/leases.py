@@ -50,9 +50,10 @@ class ClaimRequest:
 class Attempt:
     """One order at one provider, as stored.
 
-    state: RUNNING SUCCEEDED FAILED UNKNOWN CANCELED. indices: the pictures it owes.
-    images: what was stored of it, serialised as `router.v1.Job` with only `images`.
-    error: serialised google.rpc.Status. worst_micros: its cost if everything goes wrong.
+    state: RUNNING SUCCEEDED FAILED UNKNOWN CANCELED. indices: the pictures it owes. account: the provider's account in
+    the catalog. dropped: fields of the spec that it left out. images: what was stored of it, serialised as
+    `router.v1.Job` with only `images`. error: serialised google.rpc.Status. worst_micros: its cost if everything goes
+    wrong.
     """
 
     attempt_id: str
@@ -65,6 +66,8 @@ class Attempt:
     replay_safe: bool
     provider_request_id: str
     indices: tuple[int, ...]
+    dropped: tuple[str, ...]
+    account: str
     images: bytes
     error: bytes
     error_reason: str

@@ -216,6 +216,8 @@ def _row(order: Order) -> NewAttempt:
         replay_safe=order.provider.capabilities.replay_safe,
         indices=order.indices,
         worst_micros=order.worst_micros,
+        dropped=order.candidate.dropped,
+        account="" if order.candidate.account is None else order.candidate.account.name,
     )
 
 

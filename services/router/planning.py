@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from mesh.errors import FailedPrecondition, FieldViolation, InvalidArgument, PermissionDenied
@@ -12,6 +12,7 @@ from mesh.validation import refuse
 from services.router.candidates import ORDERS, Candidate, job_worst_case, within
 from services.router.capabilities import Misfit, misfits, size_for
 from services.router.catalog import Catalog, ModelEntry, Route, nearest
+from services.router.degrading import nearest_size, split, without
 from services.router.money import USD, Money
 from services.router.pricing import Work
 from services.router.specs import AUTO, GenerationSpec, JobOptions
@@ -119,12 +120,13 @@ class Planner:
         prospects, refusals = [], []
         for model, route in self._routes(request):
             found = (*_routing_misfits(request.options, model, route), *self._spec_misfits(request, model, route))
-            if found:
-                refusals.append(Refusal(model.id, route.provider, found))
+            dropped, left = split(found, request.options.routing.may_drop)
+            if left:
+                refusals.append(Refusal(model.id, route.provider, left))
             else:
-                prospects.append(self._prospect(request.spec, model, route))
+                prospects.append(self._prospect(request.spec, model, route, dropped))
         order = ORDERS[request.options.routing.goal]
-        prospects.sort(key=lambda prospect: (bool(prospect.obstacle), order(prospect.candidate)))
+        prospects.sort(key=lambda p: (bool(p.obstacle), bool(p.candidate.dropped), order(p.candidate)))
         return Survey(tuple(prospects), tuple(refusals))
 
     def _routes(self, request: PlanRequest) -> Iterator[tuple[ModelEntry, Route]]:
@@ -147,14 +149,13 @@ class Planner:
             request.spec, route.capabilities, seed_given=request.seed_given and request.spec.seed is not None
         )
 
-    def _prospect(self, spec: GenerationSpec, model: ModelEntry, route: Route) -> Prospect:
-        candidate = self._candidate(spec, model, route)
+    def _prospect(self, spec: GenerationSpec, model: ModelEntry, route: Route, dropped: tuple[str, ...]) -> Prospect:
+        candidate = replace(self._candidate(without(spec, dropped), model, route), dropped=dropped)
         return Prospect(candidate, self.catalog.obstacle(model, route, self.today()))
 
     def _candidate(self, spec: GenerationSpec, model: ModelEntry, route: Route) -> Candidate:
         takes = route.capabilities
-        size = size_for(spec, takes)
-        assert size is not None, "only routes that fit become candidates"
+        size = size_for(spec, takes) or nearest_size(spec, takes)
         version = spec.model_version or model.default_version
         steps = spec.steps if spec.steps is not None else takes.default_steps
         work = Work(size, 1, steps, route.quality, len(spec.prompt.encode()) + len(spec.negative_prompt.encode()))

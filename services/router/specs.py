@@ -159,6 +159,7 @@ class Routing:
     deny: tuple[str, ...] = ()
     fallback: bool = True
     on_unknown: OnUnknown = OnUnknown.NEXT
+    may_drop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

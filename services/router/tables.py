@@ -162,6 +162,8 @@ attempts = sa.Table(
     _flag("replay_safe"),
     _text("provider_request_id"),
     _text("indices"),  # pictures owed, "0,1,2"
+    _text("dropped"),  # fields of the spec it left out, "seed,steps"
+    _text("account"),  # the provider's account in the catalog
     _blob("images"),  # Job with only `images`: what was stored of it
     _blob("error"),  # google.rpc.Status
     _text("error_reason"),

@@ -158,6 +158,7 @@ def offer_to_proto(prospect: Prospect) -> catalog_pb2.Offer:
         available=not prospect.obstacle,
         unavailable_reason=prospect.obstacle,
         p50=_p50(candidate),
+        dropped=candidate.dropped,
     )
 
 

@@ -14,6 +14,7 @@ from imagemesh.type.v1 import image_pb2
 
 from mesh.validation import Rule, between, length, matches
 from services.router import wire
+from services.router.degrading import LEFT_OUT
 
 MAX_PROMPT = 32_000
 MAX_OPTION_BYTES = 16 * 1024
@@ -110,6 +111,8 @@ OPTION_RULES = (
     Rule("routing.strengths", _names(0, 16), "at most 16 names of strengths"),
     Rule("routing.allow", _names(0, 64), "at most 64 ids of providers"),
     Rule("routing.deny", _names(0, 64), "at most 64 ids of providers"),
+    Rule("routing.may_drop", lambda names: set(names) <= LEFT_OUT.keys(), "some of " + ", ".join(LEFT_OUT)),
+    Rule("routing.may_drop", lambda names: len(names) == len(set(names)), "each name once"),
     Rule("routing.on_unknown", wire.known(job_pb2.OnUnknown), "NEXT or FAIL"),
     Rule("cache", wire.known(job_pb2.CachePolicy), "USE, BYPASS or REFRESH"),
     Rule("deadline", lambda span: 1 <= wire.duration_from_proto(span) <= WEEK_S, "1 second to 7 days"),

@@ -641,6 +641,7 @@ class Offer(_message.Message):
     AVAILABLE_FIELD_NUMBER: _builtins.int
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
     P50_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's id."""
     model: _builtins.str
@@ -671,6 +672,10 @@ class Offer(_message.Message):
     def p50(self) -> _duration_pb2.Duration:
         """Median time observed lately; unset without any."""
 
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields of the spec that it would leave out, as `Routing.may_drop` allows; with `size`, `size` is the nearest one."""
+
     def __init__(
         self,
         *,
@@ -685,10 +690,11 @@ class Offer(_message.Message):
         available: _builtins.bool = ...,
         unavailable_reason: _builtins.str = ...,
         p50: _duration_pb2.Duration | None = ...,
+        dropped: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["p50", b"p50", "per_image", b"per_image", "size", b"size", "worst_case", b"worst_case"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "calls", b"calls", "explanation", b"explanation", "model", b"model", "model_version", b"model_version", "p50", b"p50", "per_image", b"per_image", "provider", b"provider", "size", b"size", "unavailable_reason", b"unavailable_reason", "worst_case", b"worst_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "calls", b"calls", "dropped", b"dropped", "explanation", b"explanation", "model", b"model", "model_version", b"model_version", "p50", b"p50", "per_image", b"per_image", "provider", b"provider", "size", b"size", "unavailable_reason", b"unavailable_reason", "worst_case", b"worst_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

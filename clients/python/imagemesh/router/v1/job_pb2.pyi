@@ -788,6 +788,7 @@ class Routing(_message.Message):
     FALLBACK_FIELD_NUMBER: _builtins.int
     HEDGE_FIELD_NUMBER: _builtins.int
     ON_UNKNOWN_FIELD_NUMBER: _builtins.int
+    MAY_DROP_FIELD_NUMBER: _builtins.int
     goal: Global___Goal.ValueType
     """The order of candidates. Default: the catalog's."""
     fallback: _builtins.bool
@@ -810,6 +811,14 @@ class Routing(_message.Message):
     def deny(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Provider ids that must not serve the job. At most 64."""
 
+    @_builtins.property
+    def may_drop(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields of the spec that a candidate which cannot honour them may leave out instead of being excluded: some of
+        `negative_prompt`, `seed`, `steps`, `guidance`, `scheduler`, `strength`, `upscale_factor`, `output.format` (with its
+        quality), `output.transparent_background`, and `size` (also of `aspect_ratio`; the nearest size is drawn). Candidates
+        that honour everything come first. `Attempt.dropped` says what was left out. Each name once.
+        """
+
     def __init__(
         self,
         *,
@@ -820,10 +829,11 @@ class Routing(_message.Message):
         fallback: _builtins.bool | None = ...,
         hedge: _builtins.bool = ...,
         on_unknown: Global___OnUnknown.ValueType = ...,
+        may_drop: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_fallback", b"_fallback", "fallback", b"fallback"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fallback", b"_fallback", "allow", b"allow", "deny", b"deny", "fallback", b"fallback", "goal", b"goal", "hedge", b"hedge", "on_unknown", b"on_unknown", "strengths", b"strengths"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fallback", b"_fallback", "allow", b"allow", "deny", b"deny", "fallback", b"fallback", "goal", b"goal", "hedge", b"hedge", "may_drop", b"may_drop", "on_unknown", b"on_unknown", "strengths", b"strengths"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fallback: _TypeAlias = _typing.Literal["fallback"]  # noqa: Y015
     _WhichOneofArgType__fallback: _TypeAlias = _typing.Literal["_fallback", b"_fallback"]  # noqa: Y015
@@ -1166,6 +1176,7 @@ class Attempt(_message.Message):
     INDICES_FIELD_NUMBER: _builtins.int
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
+    DROPPED_FIELD_NUMBER: _builtins.int
     attempt_id: _builtins.str
     """Its id, `att_` and 26 characters."""
     provider: _builtins.str
@@ -1198,6 +1209,10 @@ class Attempt(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When its outcome was stored."""
 
+    @_builtins.property
+    def dropped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fields of the spec that this call left out, as `Routing.may_drop` allowed; with `size`, the nearest one was asked for."""
+
     def __init__(
         self,
         *,
@@ -1212,10 +1227,11 @@ class Attempt(_message.Message):
         indices: _abc.Iterable[_builtins.int] | None = ...,
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
+        dropped: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cost", b"cost", "end_time", b"end_time", "error", b"error", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "cost", b"cost", "end_time", b"end_time", "error", b"error", "indices", b"indices", "model", b"model", "model_version", b"model_version", "provider", b"provider", "provider_request_id", b"provider_request_id", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_id", b"attempt_id", "cost", b"cost", "dropped", b"dropped", "end_time", b"end_time", "error", b"error", "indices", b"indices", "model", b"model", "model_version", b"model_version", "provider", b"provider", "provider_request_id", b"provider_request_id", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
