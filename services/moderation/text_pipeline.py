@@ -1,4 +1,4 @@
-"""How texts are judged: normalise, rules, classifiers; in this order, every layer always.
+"""How texts are judged: normalise, rules, classifiers, then all of it together; every layer always.
 
 Short texts are judged where the call runs; long ones in a pool of threads, so that one caller's 32,000 characters do
 not hold up the others.
@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from services.moderation.classifiers.base import TextClassifier
+from services.moderation.clues import Clues
+from services.moderation.combining import combine
 from services.moderation.layers import Outcome, classify, outcome
 from services.moderation.normalise import normalise
 from services.moderation.policies import Policy
 from services.moderation.rule_shelf import RuleShelf
 from services.moderation.rules import RulesLayer
-from services.moderation.verdicts import Finding, Text
+from services.moderation.verdicts import Text
 
 INLINE_CHARACTERS = 2_000  # about a millisecond of work
 
@@ -33,17 +35,18 @@ class TextPipeline:
         """What all layers find in the texts under the policy."""
         rules = await self._rules.layer(policy)
         if sum(len(text.text) for text in texts) <= INLINE_CHARACTERS:
-            found = _normalise_and_match(rules, texts)
+            clues = _normalise_and_read(rules, texts)
         else:
             loop = asyncio.get_running_loop()
-            found = await loop.run_in_executor(self._pool, _normalise_and_match, rules, texts)
+            clues = await loop.run_in_executor(self._pool, _normalise_and_read, rules, texts)
         if not self._classifiers:
-            return outcome(found, (rules.categories,))
+            return outcome(combine(clues, ()), (rules.categories,))
         scored = await classify(self._classifiers, policy, lambda classifier: classifier.judge(texts))
         classified = [finding for _, more in scored for finding in more]
         covered = (rules.categories, *(categories for categories, _ in scored))
-        return outcome([*found, *classified], covered, classified)
+        findings = combine(clues, classified, policy.document.negative_prompt_weight)
+        return outcome(findings, covered, classified)
 
 
-def _normalise_and_match(rules: RulesLayer, texts: Sequence[Text]) -> list[Finding]:
-    return rules.judge([(text, normalise(text.text)) for text in texts])
+def _normalise_and_read(rules: RulesLayer, texts: Sequence[Text]) -> Clues:
+    return rules.read([(text, normalise(text.text)) for text in texts])
