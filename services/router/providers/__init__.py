@@ -11,8 +11,9 @@ from pydantic import SecretStr
 from mesh.errors import FieldViolation
 from services.router.breaker import Breakers
 from services.router.catalog import Catalog, ProviderEntry
-from services.router.providers import imagemesh, openai
+from services.router.providers import bfl_families, imagemesh, openai
 from services.router.providers.base import Account, Capabilities, Provider
+from services.router.providers.bfl import Bfl
 from services.router.providers.http import HttpClient
 from services.router.providers.imagemesh import OwnEngine
 from services.router.providers.openai import OpenAIImages
@@ -39,6 +40,7 @@ class Adapter:
 
 
 ADAPTERS: Mapping[str, Adapter] = {
+    "bfl": Adapter(lambda account, shared: Bfl(account, shared.http), bfl_families.capabilities),
     "imagemesh": Adapter(lambda account, shared: OwnEngine(account, shared.inference), imagemesh.capabilities),
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
 }

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.vendor import VendorFake
 from tests.router.providers.harness_base import Harness
+from tests.router.providers.harness_bfl import (
+    BflHarness,
+    Flux2Harness,
+    Flux3Harness,
+    Flux11Harness,
+    KontextHarness,
+    UltraHarness,
+)
 from tests.router.providers.harness_imagemesh import OwnEngineHarness
 from tests.router.providers.harness_openai import DallEHarness, GptImageHarness, OpenAIHarness
 
 HARNESSES: Mapping[str, type[Harness]] = {
+    "bfl": BflHarness,
+    "bfl-flux-2": Flux2Harness,
+    "bfl-flux-3": Flux3Harness,
+    "bfl-1.1": Flux11Harness,
+    "bfl-kontext": KontextHarness,
+    "bfl-ultra": UltraHarness,
     "imagemesh": OwnEngineHarness,
     "openai-compatible": OpenAIHarness,
     "openai-gpt-image": GptImageHarness,
@@ -17,5 +32,7 @@ HARNESSES: Mapping[str, type[Harness]] = {
 }
 """By the adapter's name in `ADAPTERS`, and a variant after the first dash."""
 
-FAKES: Mapping[str, type[VendorFake]] = {}
+FAKES: Mapping[str, type[VendorFake]] = {
+    "bfl": BflFake,
+}
 """By vendor; `python -m tests.router.fakes.run VENDOR`."""
