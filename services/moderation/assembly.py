@@ -36,10 +36,8 @@ from services.moderation.layers import Classifier
 from services.moderation.moderation_service import ModerationService
 from services.moderation.peers.assets import Assets
 from services.moderation.policies import PolicyBook
-from services.moderation.policy_shelf import PolicyShelf
-from services.moderation.policy_store import PolicyStore
+from services.moderation.policy_parts import Policies
 from services.moderation.retention import Retention, retention_of
-from services.moderation.rule_shelf import RuleShelf
 from services.moderation.shadow import Shadows
 from services.moderation.store import Store
 from services.moderation.tables import OUTBOX
@@ -74,21 +72,21 @@ class Moderation:
         self._images = [make() for make in IMAGE_CLASSIFIERS.values()]
         self._pool = ThreadPoolExecutor(limits.text_threads, thread_name_prefix="normalise")
         self._relay = Relay(outside.database, OUTBOX, outside.bus)
-        rules = RuleShelf(book.all())
-        self.policies = PolicyShelf(PolicyStore(outside.database, book), book, rules, LAYERS)
-        texts = TextPipeline(rules, self._texts, self._pool)
-        shadows = Shadows(rules, self._pool)
+        self.policies = Policies(outside.database, outside.bus, book, LAYERS)
+        texts = TextPipeline(self.policies.rules, self._texts, self._pool)
+        shadows = Shadows(self.policies.rules, self._pool)
         self._pictures = ImagePipeline(self._images, limits.images_working, limits.images_waiting)
-        self.judge = Judge(self.policies, (texts, self._pictures, shadows), outside.assets, self.store, self._announce)
+        judging = (texts, self._pictures, shadows)
+        self.judge = Judge(self.policies.shelf, judging, outside.assets, self.store, self._announce)
         self.audit = Audit(outside.database, outside.bus, outside.checkpoints, self._retention)
         self.server = _server(settings, outside)
-        _add_services(self.server, ModerationService(self.judge, book), self.audit.service)
+        _add_services(self.server, ModerationService(self.judge, self.policies.desk), self.audit.service)
 
     def _announce(self, verdict: Verdict) -> list[Event]:
         return wire.announcements(verdict, current())
 
     def _retention(self) -> Retention:
-        return retention_of(self.policies.book.live.all())
+        return retention_of(self.policies.shelf.book.live.all())
 
     async def start(self) -> None:
         """Serves; the port is in `server.port` afterwards."""

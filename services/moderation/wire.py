@@ -11,7 +11,6 @@ from mesh.events import Event
 from mesh.ids import derived_id
 from mesh.telemetry import TraceContext
 from mesh.validation import Rule, check, length, matches, one_of
-from services.moderation.policies import CategoryThresholds, Policy
 from services.moderation.verdicts import (
     Category,
     CategoryScore,
@@ -138,39 +137,6 @@ def _span_out(span: Span) -> verdict_pb2.TextSpan:
         kind=verdict_pb2.TextKind.Value(f"TEXT_KIND_{span.kind.name}"),
         start=span.start,
         end=span.end,
-    )
-
-
-def policy_out(policy: Policy) -> policy_pb2.Policy:
-    """The policy as the contract has it; the floor under it is not part of the document."""
-    document = policy.document
-    message = policy_pb2.Policy(
-        policy_id=policy.policy_id,
-        version=policy.version,
-        tenant=document.tenant,
-        state=policy_pb2.POLICY_STATE_LIVE,
-        etag=policy.etag,
-        description=document.description,
-        thresholds=[_thresholds_out(category, limits) for category, limits in document.thresholds.items()],
-        lists=[
-            policy_pb2.TermList(name=name, category=category_out(terms.category), score=terms.score, terms=terms.terms)
-            for name, terms in document.lists.items()
-        ],
-        benign_phrases=document.benign_phrases,
-        review_decision=decision_out(Decision[document.review_decision]),
-        negative_prompt_weight=document.negative_prompt_weight,
-        hash_distance=document.hash_distance,
-        required_layers=document.required_layers,
-        failure_mode=policy_pb2.FailureMode.Value(f"FAILURE_MODE_{document.failure_mode}"),
-        text_retention=policy_pb2.TextRetention.Value(f"TEXT_RETENTION_{document.text_retention}"),
-    )
-    message.retention.FromSeconds(document.retention_days * 86_400)
-    return message
-
-
-def _thresholds_out(category: Category, limits: CategoryThresholds) -> policy_pb2.CategoryThresholds:
-    return policy_pb2.CategoryThresholds(
-        category=category_out(category), flag=limits.flag, review=limits.review, block=limits.block
     )
 
 

@@ -27,7 +27,7 @@ UNIMPLEMENTED: dict[str, set[str]] = {
         "CancelEvaluation",
     },
     "imagemesh.inference.v1.InferenceService": {"LoadModel", "UnloadModel"},
-    "imagemesh.moderation.v1.ModerationService": {"SetPolicy", "SetPolicyState", "ReplayPolicy"},
+    "imagemesh.moderation.v1.ModerationService": set(),
     "imagemesh.moderation.v1.ReviewService": {
         "ListReviews",
         "ClaimReview",

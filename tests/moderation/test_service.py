@@ -100,7 +100,7 @@ async def test_a_policy_change_makes_another_verdict(tmp_path: Path) -> None:
     assert before.decision == verdict_pb2.DECISION_BLOCK
     assert (after.decision, after.policy_version) == (verdict_pb2.DECISION_REVIEW, 2)
     assert repeated == after != before
-    assert [event["type"] for event in events] == ["ReviewRequested"]
+    assert [event["type"] for event in events if event["type"] != "AuditCheckpointed"] == ["ReviewRequested"]
 
 
 async def test_callers_are_judged_as_their_own_tenant(moderation: Running) -> None:
@@ -266,7 +266,7 @@ async def test_tenants_policies_are_seen_by_their_tenant(tmp_path: Path) -> None
 
 
 LATER = {
-    "ModerationService": {"SetPolicy", "SetPolicyState", "ReplayPolicy"},
+    "ModerationService": set(),
     "ReviewService": {
         "ListReviews",
         "ClaimReview",

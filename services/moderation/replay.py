@@ -1,0 +1,96 @@
+"""Past decisions under another version: the stored findings are counted anew; pure.
+
+What was judged is not kept, so nothing new can be found in it; see ReplayPolicy in the contract for what that means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from services.moderation.clues import is_negative
+from services.moderation.combining import LAYER
+from services.moderation.policies import Policy, PolicyDocument
+from services.moderation.verdicts import (
+    EVIDENCE_LIMIT,
+    Category,
+    Decision,
+    Finding,
+    Judgement,
+    Verdict,
+    judge,
+    weighted,
+)
+
+STORED = "stored"  # the layer of a finding that is known by its category's score alone
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A past decision that would be another one."""
+
+    verdict_id: str
+    before: Decision
+    after: Decision
+    category: Category
+
+
+def difference(verdict: Verdict, before: Policy | None, after: Policy) -> Difference | None:
+    """What the version changes in the verdict; None when it decides the same. before: the policy it was given under."""
+    judgement = rescored(verdict, before, after)
+    was, now = verdict.judgement, judgement
+    if was.decision == now.decision:
+        return None
+    stricter = was if was.decision > now.decision else now
+    return Difference(verdict.verdict_id, was.decision, now.decision, stricter.scores[0].category)
+
+
+def rescored(verdict: Verdict, before: Policy | None, after: Policy) -> Judgement:
+    """The judgement under another version, the caller's wish included."""
+    old = None if before is None else before.document
+    return judge(_findings(verdict, old, after.document), after.rules, verdict.safety)
+
+
+def _findings(verdict: Verdict, old: PolicyDocument | None, new: PolicyDocument) -> Iterator[Finding]:
+    evidence = verdict.judgement.evidence
+    for kept in evidence:
+        finding = _listed(kept.finding, old, new) if kept.finding.layer == LAYER else _weighed(kept.finding, old, new)
+        if finding is not None:
+            yield finding
+    if len(evidence) < EVIDENCE_LIMIT:
+        return
+    told = {kept.finding.category for kept in evidence}
+    for score in verdict.judgement.scores:
+        if score.category not in told:
+            yield Finding(STORED, score.category, score.score, STORED, "")
+
+
+def _listed(finding: Finding, old: PolicyDocument | None, new: PolicyDocument) -> Finding | None:
+    """A match of a list as the new version counts it; None when the list or the term is gone."""
+    name, _, term = finding.entry.partition("/")
+    was_listed = old is not None and (name in old.lists or name in old.names)
+    if " x " in finding.entry or finding.category is Category.SEXUAL_MINORS:
+        return _weighed(finding, old, new)  # a rule over several findings
+    names = new.names.get(name)
+    terms = new.lists.get(name)
+    if names is not None:
+        listed = replace(finding, category=names.category, score=names.score)
+        return _weighed_from(listed, new)
+    if terms is None:
+        return None if was_listed else _weighed(finding, old, new)
+    if term not in terms.terms:
+        return None
+    return _weighed_from(replace(finding, category=terms.category, score=terms.score), new)
+
+
+def _weighed_from(finding: Finding, new: PolicyDocument) -> Finding:
+    return weighted(finding, new.negative_prompt_weight if is_negative(finding) else 1.0)
+
+
+def _weighed(finding: Finding, old: PolicyDocument | None, new: PolicyDocument) -> Finding:
+    """The score with the new weight of negative prompts instead of the old one; one weighed with 0 stays 0."""
+    if old is None or not is_negative(finding) or old.negative_prompt_weight == 0:
+        return finding
+    if old.negative_prompt_weight == new.negative_prompt_weight:
+        return finding
+    return weighted(finding, new.negative_prompt_weight / old.negative_prompt_weight)
