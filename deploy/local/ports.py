@@ -26,6 +26,7 @@ class Ports:
     triton_metrics: int = 7406
     worker: int = 7407
     nats: int = 7422
+    router_http: int = 7480
     storage_http: int = 7481
 
 

@@ -148,7 +148,11 @@ def _inference(plan: Plan) -> Process:
 
 
 def _router(plan: Plan, role: str, port: int) -> Process:
-    own = {"IMAGEMESH_BOOTSTRAP_KEY_FILE": str(plan.home.development_key)} if role == "api" else {}
+    api = {
+        "IMAGEMESH_BOOTSTRAP_KEY_FILE": str(plan.home.development_key),
+        "IMAGEMESH_HOOKS_PORT": str(plan.ports.router_http),
+    }
+    own = api if role == "api" else {}
     after = ("router-api",) if role == "worker" else ()
     return _service(plan, ("router", role), port, own, after)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -12,16 +13,21 @@ from mesh.db import DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
 from mesh.process import Background
 from services.router.api import Api, Outside
+from services.router.breaker import BreakerConfig, Breakers
+from services.router.call_back_store import CallBackStore
+from services.router.call_backs import CallBackAddresses
 from services.router.catalog import Catalog
 from services.router.catalog_file import CatalogError
 from services.router.config import ApiSettings
 from services.router.health_store import HealthStore
+from services.router.hooks import Desk, Hooks, HooksConfig
 from services.router.observing import Observations
 from services.router.own_models import OwnModels
 from services.router.peers.inference import InferencePeer
 from services.router.planning import Planner
-from services.router.providers import option_faults
+from services.router.providers import Connections, open_providers, option_faults
 from services.router.providers.base import Capabilities
+from services.router.providers.http import PooledHttpClient
 from services.router.providers.routes import load_checked
 from services.router.signals import BREAKER
 from services.router.urls import StorageUrls
@@ -42,6 +48,9 @@ async def run_api(settings: ApiSettings, environment: Mapping[str, str], stoppin
         await outside.bus.start()
         await serving.start()
         closing.push_async_callback(serving.stop)
+        hooks = _hooks(settings, environment, outside, catalog, closing)
+        await hooks.start()
+        closing.push_async_callback(hooks.stop)
         await stopping.wait()
 
 
@@ -68,3 +77,22 @@ async def _open(
     planner = Planner(replace(catalog, conflicts=own.reasons), attempts, option_faults(able))
     checks = {"storage": lambda: check_connected(storage, "storage"), "catalog": own.check}
     return Outside(database, bus, planner, StorageUrls(storage), observed, checks)
+
+
+def _hooks(
+    settings: ApiSettings,
+    environment: Mapping[str, str],
+    outside: Outside,
+    catalog: Catalog,
+    closing: AsyncExitStack,
+) -> Hooks:
+    """The port for vendors' call backs; this process opens providers only to verify them."""
+    http = PooledHttpClient()
+    inference = open_channel(ChannelConfig(settings.inference_target))
+    for close in (http.close, inference.close):
+        closing.push_async_callback(close)
+    breakers = Breakers(BreakerConfig(), time.monotonic)
+    providers = open_providers(catalog, environment, Connections(http, inference), breakers)
+    addresses = CallBackAddresses(settings.mesh_token.get_secret_value(), settings.public_callback_url)
+    desk = Desk(providers, addresses, CallBackStore(outside.database).note, outside.bus.signal)
+    return Hooks(HooksConfig(settings.host, settings.hooks_port), desk)

@@ -20,6 +20,11 @@ class RouterSettings(Settings):
     storage_target: str = Field("127.0.0.1:7401", description="Storage's gRPC address.")
     moderation_target: str = Field("127.0.0.1:7402", description="Moderation's gRPC address.")
     inference_target: str = Field("127.0.0.1:7403", description="The inference service's gRPC address.")
+    public_callback_url: str = Field(
+        "",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="Where vendors reach the hooks port from outside; unset: asynchronous vendors are polled only.",
+    )
     catalog: Path = Field(PACKAGE / "catalog.yaml", description="The catalog of providers, models and prices.")
 
 
@@ -30,6 +35,7 @@ class ApiSettings(RouterSettings):
         None, description="Where the first API key is written (mode 0600) when there is none; unset makes none."
     )
     bootstrap_tenant: str = Field("default", pattern="^[a-z0-9][a-z0-9-]{0,62}$", description="Tenant of that key.")
+    hooks_port: int = Field(0, ge=0, le=65535, description="HTTP port for call backs of vendors; 0 takes any free one.")
     queue_limit: int = Field(10_000, ge=1, description="Most unfinished jobs of a tenant.")
     watch_limit: int = Field(10_000, ge=1, description="Most streams of job updates in this process.")
     watch_poll_seconds: float = Field(2.0, gt=0, description="How often watched jobs are looked at without a signal.")

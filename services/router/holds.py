@@ -46,6 +46,8 @@ class Parts:
     runs: RunSource
     clock: Clock
     tell: Callable[[str, bytes], None]
+    called_back: Callable[[str], None] = lambda _attempt_id: None
+    """A vendor has called back about an attempt."""
 
 
 class Hold:

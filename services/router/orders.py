@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mesh.errors import Aborted, FailedPrecondition, InvalidArgument, MeshError, ResourceExhausted, Unavailable
 from mesh.ids import new_id
 from services.router.attempt_store import AttemptEnd, AttemptStore, NewAttempt
+from services.router.call_backs import CallBackAddress
 from services.router.calls import Order, choice_of, provider_call, sources_of
 from services.router.candidates import Candidate
 from services.router.fallback import Choice, Delivered, Failed
@@ -44,6 +45,22 @@ def public_error(error: ProviderError, replay_safe: bool) -> MeshError:
 _Calling = Callable[[OrderListener], Awaitable[ProviderResult]]
 
 
+def _nowhere(_provider: str, _attempt_id: str) -> str:
+    """Nobody can reach us."""
+    return ""
+
+
+@dataclass(frozen=True)
+class Ordering:
+    """How orders are placed. `lease_margin`: seconds the lease must outlive the moment of a POST, so that nobody else
+    orders meanwhile. `address`: where vendors call back."""
+
+    lease_margin: float = 4.0
+    address: CallBackAddress = _nowhere
+    make_id: Callable[[str], str] = new_id
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+
+
 class Orders:
     """Places orders and takes up those that earlier runs placed."""
 
@@ -52,17 +69,18 @@ class Orders:
         attempts: AttemptStore,
         providers: Mapping[str, Provider],
         storage: Storage,
-        lease_margin: float = 4.0,
-        make_id: Callable[[str], str] = new_id,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        ordering: Ordering | None = None,
     ) -> None:
-        """`lease_margin`: seconds the lease must outlive the moment of a POST, so that nobody else orders meanwhile."""
         self._attempts = attempts
         self._providers = providers
         self._storage = storage
-        self._margin = lease_margin
-        self._make_id = make_id
-        self._sleep = sleep
+        self._how = ordering or Ordering()
+        self._listening: dict[str, OrderListener] = {}
+
+    def called_back(self, attempt_id: str) -> None:
+        """A vendor has called back about an attempt; if we wait for it, we look now."""
+        if attempt_id in self._listening:
+            self._listening[attempt_id].wake()
 
     def choices(self, run: Run) -> list[Choice]:
         """The run's candidates as the fallback sees them."""
@@ -71,11 +89,15 @@ class Orders:
     async def place(self, run: Run, choice: Choice, indices: tuple[int, ...]) -> Delivered | Failed:
         """Store the order, place it, and store its failure. A delivery's outcome is stored once its pictures are."""
         candidate = _candidate(run, choice)
-        order = Order(run, self._make_id("att"), candidate, self._providers[choice.provider], indices)
+        order = Order(run, self._how.make_id("att"), candidate, self._providers[choice.provider], indices)
         sources = await sources_of(run, self._storage)
-        run.require_lease(self._margin)
+        run.require_lease(self._how.lease_margin)
         await self._attempts.begin(run.lease, _row(order))
-        call = replace(provider_call(order, sources, run.ends), before_sending=lambda: run.require_lease(self._margin))
+        call = replace(
+            provider_call(order, sources, run.ends),
+            before_sending=lambda: run.require_lease(self._how.lease_margin),
+            callback_url=self._how.address(choice.provider, order.attempt_id),
+        )
         return await self._settled(order, lambda listener: self._submit(order, call, listener))
 
     async def take_up(self, run: Run, attempt: Attempt) -> Delivered | Failed:
@@ -133,20 +155,32 @@ class Orders:
         return await self._failed(order, ProviderError(ErrorKind.BROKEN_ANSWER, message))
 
     async def _submit(self, order: Order, call: ProviderCall, listener: OrderListener) -> ProviderResult:
-        order.run.require_lease(self._margin)
+        order.run.require_lease(self._how.lease_margin)
         return await order.provider.submit(call, listener)
 
     async def _settled(self, order: Order, call: _Calling, request_id: str = "") -> Delivered | Failed:
         listener = OrderListener(lambda known: self._identify(order, known), order.run.grip, request_id)
+        self._listening[order.attempt_id] = listener
         try:
             result = await call(listener)
         except ProviderError as error:
+            await self._stop_waiting(order, error)
             return await self._failed(order, error)
         except asyncio.CancelledError:
             with contextlib.suppress(MeshError):  # the lease may be lost; the next holder sees an unfinished order
                 await self._broken_off(order, listener.request_id)
             raise
+        finally:
+            del self._listening[order.attempt_id]
         return Delivered(order.attempt_id, order.choice, order.indices[: len(result.images)], result)
+
+    async def _stop_waiting(self, order: Order, error: ProviderError) -> None:
+        """Nobody waits any more for an order that the vendor may still draw: it is called off where that can be done.
+        Whether it was in time is not known, so its outcome stays unknown."""
+        waited = error.kind is ErrorKind.UNKNOWN_OUTCOME and error.provider_request_id
+        if waited and order.provider.capabilities.cancelable:
+            with contextlib.suppress(ProviderError):
+                await order.provider.cancel(error.provider_request_id)
 
     async def _identify(self, order: Order, request_id: str) -> None:
         run = order.run
@@ -181,7 +215,7 @@ class Orders:
             except Unavailable:
                 if run.grip.lease_left() <= WRITE_PAUSE:
                     raise
-            await self._sleep(WRITE_PAUSE)
+            await self._how.sleep(WRITE_PAUSE)
 
     async def _abandon(self, run: Run, attempt: Attempt, why: str) -> Failed:
         lost = ProviderError(ErrorKind.UNKNOWN_OUTCOME, why)

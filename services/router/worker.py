@@ -52,6 +52,10 @@ class Worker:
         if job_id in self._held:
             self._beat_now.set()
 
+    def called_back(self, attempt_id: str) -> None:
+        """A vendor has called back about an attempt."""
+        self._parts.called_back(attempt_id)
+
     async def run(self, stopping: asyncio.Event) -> None:
         """Claim and work until `stopping` is set, then hand over or finish what is held."""
         beating = Background("heartbeat", self._keep_alive)

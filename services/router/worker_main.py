@@ -21,6 +21,7 @@ from mesh.server import Server, ServerConfig
 from services.router.attempt_store import AttemptStore
 from services.router.breaker import BreakerConfig, BreakerKey, Breakers
 from services.router.cache_store import CacheStore
+from services.router.call_backs import SIGNAL as CALL_BACK
 from services.router.call_backs import CallBackAddresses
 from services.router.catalog import Catalog
 from services.router.config import WorkerSettings
@@ -92,8 +93,10 @@ async def run_worker(settings: WorkerSettings, stopping: asyncio.Event) -> None:
 def worker_parts(outside: Outside, on_step: StepHook = no_hook, lease_s: float = 15.0) -> Parts:
     """The worker's parts over the outside."""
     queue = QueueStore(outside.database)
-    pipeline = Pipeline(_pipeline_parts(outside, queue, lease_s), on_step)
-    return Parts(queue, pipeline, RunSource(time.monotonic), time.monotonic, outside.teller.tell)
+    parts = _pipeline_parts(outside, queue, lease_s)
+    pipeline = Pipeline(parts, on_step)
+    runs = RunSource(time.monotonic)
+    return Parts(queue, pipeline, runs, time.monotonic, outside.teller.tell, parts.orders.called_back)
 
 
 def _pipeline_parts(outside: Outside, queue: QueueStore, lease_s: float) -> PipelineParts:
@@ -162,7 +165,11 @@ async def _listen(outside: Outside, worker: Worker) -> None:
     async def on_breaker(_subject: str, payload: bytes) -> None:
         talk.heard(outside.breakers, payload)
 
+    async def on_hook(subject: str, _payload: bytes) -> None:
+        worker.called_back(subject.rpartition(".")[2])
+
     await outside.bus.on_signal("jobs.wake.*", on_wake)
+    await outside.bus.on_signal(CALL_BACK + "*", on_hook)
     await outside.bus.on_signal("cancel.*", on_cancel)
     await outside.bus.on_signal(BREAKER + "*", on_breaker)
 

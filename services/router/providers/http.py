@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from typing import Protocol
 
 import aiohttp
 from multidict import CIMultiDict
+
+LARGE_BODY = 256 * 1024
 
 
 class HttpError(Exception):
@@ -166,7 +169,7 @@ class PooledHttpClient:
                     request.method,
                     request.url,
                     headers=request.headers,
-                    data=_form(request.form) if request.form else request.body,
+                    data=_form(request.form) if request.form else _body(request.body),
                     allow_redirects=False,
                     timeout=self._timeout(request),
                     trace_request_ctx=progress,
@@ -188,12 +191,18 @@ class PooledHttpClient:
             yield part
 
 
+def _body(data: bytes | None) -> bytes | io.BytesIO | None:
+    """Large bodies as files, which aiohttp sends piece by piece, so that the loop goes on."""
+    return io.BytesIO(data) if data is not None and len(data) > LARGE_BODY else data
+
+
 def _form(parts: tuple[Part, ...]) -> aiohttp.MultipartWriter:
     """The form as bytes in memory, so that a length is announced."""
     writer = aiohttp.MultipartWriter("form-data")
     for part in parts:
         headers = {"Content-Type": part.content_type} if part.content_type else {}
-        payload = aiohttp.payload.get_payload(part.value, headers=CIMultiDict(headers))
+        value = _body(part.value) if isinstance(part.value, bytes) else part.value
+        payload = aiohttp.payload.get_payload(value, headers=CIMultiDict(headers))
         names = {"name": part.name, **({"filename": part.filename} if part.filename else {})}
         payload.set_content_disposition("form-data", True, **names)
         writer.append_payload(payload)
