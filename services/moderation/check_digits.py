@@ -41,7 +41,7 @@ def card(digits: str) -> bool:
         fits = fits and 2221 <= int(digits[:4]) <= 2720
     if digits[0] == "3":
         fits = fits and digits[:2] in ("30", "34", "35", "36", "37", "38", "39")
-    return fits and len(set(digits)) > 2 and luhn(digits)
+    return fits and len(set(digits)) > 1 and luhn(digits)
 
 
 def iban(text: str) -> bool:
@@ -139,8 +139,8 @@ def br_cpf(digits: str) -> bool:
 
 
 def ca_sin(digits: str) -> bool:
-    """Canada: Luhn; 0 and 8 begin none."""
-    return digits[0] not in "08" and luhn(digits)
+    """Canada: Luhn; 8 begins none, 0 those of examples."""
+    return digits[0] != "8" and luhn(digits)
 
 
 def in_aadhaar(digits: str) -> bool:

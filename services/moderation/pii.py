@@ -118,7 +118,6 @@ _SAID: tuple[_Pattern, ...] = (
     _said("no-birth-number", r"\d{6} ?\d{5}", check.no_birth_number, r"f[oø]dselsnummer|fnr"),
     _said("br-cpf", r"\d{11}", check.br_cpf, r"cpf"),
     _said("ca-sin", r"\d{3}[- ]?\d{3}[- ]?\d{3}", check.ca_sin, r"sin|social insurance"),
-    _said("in-pan", r"[a-z]{3}[abcfghljpt][a-z]\d{4}[a-z]", _anything, r"pan"),
     _said("au-tfn", r"\d{3} ?\d{3} ?\d{3}", check.au_tfn, r"tfn|tax file"),
     _said("passport", r"[a-z]{0,2}\d{6,9}[a-z]?", _anything, r"passport (?:no|nr|number|num|id)"),
 )
@@ -142,7 +141,8 @@ _OFFICES = re.compile(
     r"enquiries|inquiries|jobs|careers|no-?reply|news|newsletter|events|tickets|service|studio|feedback"
 )
 _SEPARATORS = re.compile(r"[ ().\-/]")
-_SEVEN_DIGITS = re.compile(r"(?:\d\D*+){7}")  # every pattern needs them, and prompts seldom have them
+# Every pattern has six digits close together, and few prompts have them; `x` is left out for 1920x1080.
+_SIX_DIGITS = re.compile(r"\d(?:[^\dx]{0,2}\d){5}")
 
 
 def find(text: Normalised) -> list[Hit]:
@@ -169,7 +169,7 @@ def _folded_hits(folded: str) -> Iterator[tuple[int, int, str, float]]:
     if spoken or "@" in folded:
         for match in (_EMAIL_SPOKEN if spoken else _EMAIL).finditer(folded):
             yield match.start(), match.end(), "email", PUBLIC if _OFFICES.fullmatch(match["who"]) else LIKELY
-    if not _SEVEN_DIGITS.search(folded):
+    if not _SIX_DIGITS.search(folded):
         return
     for one in PATTERNS:
         for match in one.pattern.finditer(folded):
