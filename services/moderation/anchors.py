@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from enum import StrEnum
 from typing import Protocol
 
@@ -25,15 +26,13 @@ class AnchorName(StrEnum):
 
 
 class Anchor(Protocol):
-    """Checkpoints of one place, ordered. Both methods raise Unavailable when the place does not answer."""
+    """Checkpoints of one place."""
 
     name: AnchorName
 
-    async def sequences(self, after: int) -> list[int]:
-        """All that it holds above `after`, ascending."""
-
-    async def checkpoint(self, sequence: int) -> Checkpoint | None:
-        """One of them; None when it cannot be read."""
+    def pages(self) -> AsyncIterator[list[Checkpoint]]:
+        """All of them, with ascending sequences. Raises Unavailable when the place does not answer."""
+        ...
 
 
 class TableAnchor:
@@ -43,18 +42,13 @@ class TableAnchor:
 
     def __init__(self, reader: AuditReader) -> None:
         self._reader = reader
-        self._known: dict[int, Checkpoint] = {}
 
-    async def sequences(self, after: int) -> list[int]:
-        """Reads the table in pages; a year of minutes is half a million rows."""
-        while page := await self._reader.checkpoints(after, PAGE):
-            self._known.update({found.sequence: found for found in page})
-            after = page[-1].sequence
-        return sorted(self._known)
-
-    async def checkpoint(self, sequence: int) -> Checkpoint | None:
-        """From what was read."""
-        return self._known.get(sequence)
+    async def pages(self) -> AsyncIterator[list[Checkpoint]]:
+        """Reads the table; a year of minutes is half a million rows."""
+        last = -1
+        while page := await self._reader.checkpoints(last, PAGE):
+            yield page
+            last = page[-1].sequence
 
 
 class EventAnchor:
@@ -64,20 +58,12 @@ class EventAnchor:
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
-        self._newest: Checkpoint | None = None
 
-    async def sequences(self, after: int) -> list[int]:
-        """Asks the stream once."""
+    async def pages(self) -> AsyncIterator[list[Checkpoint]]:
+        """Asks the stream once; what is no such event counts as none."""
         data = await self._bus.newest(Event("", EVENT_TYPE, NO_TENANT, SUBJECT, b"").subject)
-        try:
-            self._newest = None if data is None else told_by(data)
-        except DecodeError:
-            return []
-        return [self._newest.sequence] if self._newest and self._newest.sequence > after else []
-
-    async def checkpoint(self, sequence: int) -> Checkpoint | None:
-        """The newest one."""
-        return self._newest
+        with suppress(DecodeError):
+            yield [] if data is None else [told_by(data)]
 
 
 class ObjectAnchor:
@@ -88,18 +74,9 @@ class ObjectAnchor:
     def __init__(self, store: CheckpointStore) -> None:
         self._store = store
 
-    async def sequences(self, after: int) -> list[int]:
-        """Lists the store in pages."""
-        found: list[int] = []
-        while page := await self._store.sequences(found[-1] if found else after):
-            found += page
-        return found
-
-    async def checkpoint(self, sequence: int) -> Checkpoint | None:
-        """Fetches it."""
-        return await self._store.read(sequence)
-
-
-def between(sequences: list[int], first: int, last: int) -> list[int]:
-    """Those of the ascending sequences from `first` to `last`, both included."""
-    return sequences[bisect_left(sequences, first) : bisect_right(sequences, last)]
+    async def pages(self) -> AsyncIterator[list[Checkpoint]]:
+        """Lists the store."""
+        last = None
+        while page := await self._store.after(last):
+            yield page
+            last = page[-1]

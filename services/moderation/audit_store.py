@@ -85,6 +85,12 @@ class AuditReader:
         found = await self._rows(sa.select(AUDIT_RECORDS).where(C.sequence.in_(list(sequences))))
         return {int(row["sequence"]): row for row in found}
 
+    async def chains(self, sequences: Iterable[int]) -> dict[int, str]:
+        """The chain's values after those of the records that there are."""
+        query = sa.select(C.sequence, C.chain).where(C.sequence.in_(list(sequences)))
+        rows = await self._database.read(lambda connection: connection.execute(query).all())
+        return {int(row[0]): row[1] for row in rows}
+
     async def checkpoints(self, after: int, size: int) -> list[Checkpoint]:
         """Up to `size` checkpoints of the table above `after`, in order."""
         query = sa.select(K.sequence, K.chain, K.create_us).where(K.sequence > after).order_by(K.sequence).limit(size)

@@ -96,9 +96,9 @@ class RetentionSweeper:
         while await self._database.write(lambda connection: _delete(connection, cut)):
             pass
         while self._store is not None:
-            old = [sequence for sequence in await self._store.sequences(-1) if sequence < cut]
-            for sequence in old:
-                await self._store.delete(sequence)
+            old = [found for found in await self._store.after(None) if found.sequence < cut]
+            for checkpoint in old:
+                await self._store.delete(checkpoint)
             if not old:
                 return
 

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from mesh.errors import Unavailable
-from services.moderation.anchors import Anchor, AnchorName, between
+from services.moderation.anchors import Anchor, AnchorName
 from services.moderation.audit_store import AuditReader, Head, Row
 from services.moderation.chain import emptied, link, personal_digest, record_digest
 from services.moderation.checkpoints import Checkpoint
@@ -50,6 +50,11 @@ class Report:
     newest: Checkpoint | None = None
     compared: list[AnchorName] = field(default_factory=list)
     not_compared: list[AnchorName] = field(default_factory=list)
+
+    def seen(self, compared: Sequence[Checkpoint]) -> None:
+        """Keeps the newest checkpoint."""
+        if compared and (self.newest is None or compared[-1].sequence >= self.newest.sequence):
+            self.newest = compared[-1]
 
     def found(self, broken: Break | None) -> None:
         """Keeps the earliest break."""
@@ -87,40 +92,60 @@ class Verification:
     async def _compare(self, anchor: Anchor, walk: _Walk, report: Report) -> bool:
         try:
             async with asyncio.timeout(ANCHOR_S):
-                held = await anchor.sequences(-1)
-                report.found(_beyond(held, walk.head.sequence, anchor.name))
-                report.found(_at_the_start(held, walk, anchor.name))
-                reached = between(held, walk.started_after, walk.reached)
-                report.found(await self._first_unlike(anchor, reached, walk, report))
+                report.found(await _Comparison(self._reader, walk, anchor.name).go(anchor, report))
         except (Unavailable, TimeoutError):
             return False
         return True
 
-    async def _first_unlike(self, anchor: Anchor, held: Sequence[int], walk: _Walk, report: Report) -> Break | None:
-        """By halves: a checkpoint that fits vouches for all before it, so those that fit come first."""
-        low, high = 0, len(held)
-        if held and await self._fits(anchor, held[-1], walk, report):
-            return None
-        while low < high:
-            middle = (low + high) // 2
-            if await self._fits(anchor, held[middle], walk, report):
-                low = middle + 1
-            else:
-                high = middle
-        if low == len(held):
-            return None
-        vouched = held[low - 1] if low else walk.started_after
-        text = f"the chain is another one than at checkpoint {held[low]} ({anchor.name.lower()})"
-        return Break(vouched + 1, text)
 
-    async def _fits(self, anchor: Anchor, sequence: int, walk: _Walk, report: Report) -> bool:
-        checkpoint = await anchor.checkpoint(sequence)
-        ours = await walk.chain_at(sequence)
-        if checkpoint is None or checkpoint.sequence != sequence or checkpoint.chain != ours:
-            return False
-        if report.newest is None or report.newest.sequence < sequence:
-            report.newest = checkpoint
-        return True
+class _Comparison:
+    """The chain that was walked beside the checkpoints of one place, from the oldest on. Every one is looked at: when
+    new records have grown over a place where others were cut off, only a checkpoint from before tells."""
+
+    def __init__(self, reader: AuditReader, walk: _Walk, name: AnchorName) -> None:
+        self._reader = reader
+        self._walk = walk
+        self._name = name.lower()
+        self._vouched = walk.started_after
+        self._cut_known: bool | None = (
+            None  # whether the chain's beginning is one of them; None while all lie behind it
+        )
+
+    async def go(self, anchor: Anchor, report: Report) -> Break | None:
+        """The first record that no checkpoint vouches for, if any contradicts."""
+        async for page in anchor.pages():
+            reached = [found for found in page if self._walk.started_after <= found.sequence <= self._walk.reached]
+            chains = await self._reader.chains(found.sequence for found in reached)
+            chains.setdefault(self._walk.head.cut_sequence, self._walk.head.cut_chain)
+            for checkpoint in page:
+                broken = self._finding(checkpoint, chains.get(checkpoint.sequence, ""))
+                if broken:
+                    return broken
+            report.seen(reached)
+        return self._unknown_cut() if anchor.name is not AnchorName.EVENT else None
+
+    def _finding(self, checkpoint: Checkpoint, ours: str) -> Break | None:
+        place, last = checkpoint.sequence, self._walk.head.sequence
+        self._look_for_cut(place)
+        if place > last:
+            return Break(last + 1, f"records are missing at the end: there is a checkpoint at {place} ({self._name})")
+        if not self._walk.started_after <= place <= self._walk.reached:
+            return None
+        if checkpoint.chain != ours:
+            return Break(self._vouched + 1, f"the chain is another one than at checkpoint {place} ({self._name})")
+        self._vouched = place
+        return None
+
+    def _look_for_cut(self, place: int) -> None:
+        if place <= self._walk.head.cut_sequence:
+            self._cut_known = place == self._walk.head.cut_sequence
+
+    def _unknown_cut(self) -> Break | None:
+        """Where records were removed must be a checkpoint; a place that was set up later does not know it."""
+        cut = self._walk.head.cut_sequence
+        if cut == 0 or self._cut_known is not False:
+            return None
+        return Break(cut + 1, f"records were removed up to {cut}, which is no checkpoint ({self._name})")
 
 
 class _Walk:
@@ -167,13 +192,6 @@ class _Walk:
         if self.head.last > self.head.sequence:
             return Break(self.head.sequence + 1, "it stands behind the chain's head")
         return None
-
-    async def chain_at(self, sequence: int) -> str:
-        """The chain's value at a record that was reached, as recomputed; empty when there is none."""
-        if sequence == self.head.cut_sequence:
-            return self.head.cut_chain
-        found = await self._reader.span(sequence - 1, sequence, 1)
-        return str(found[0]["chain"]) if found else ""
 
     def _check(self, page: Sequence[Row], tellers: dict[int, Row]) -> Break | None:
         for row in page:
@@ -222,17 +240,3 @@ class _Walk:
         if said != head.cut_sequence:
             return Break(said + 1, f"records up to {head.cut_sequence} are missing and no record of a sweep says so")
         return None
-
-
-def _beyond(held: Sequence[int], last: int, name: AnchorName) -> Break | None:
-    if not held or held[-1] <= last:
-        return None
-    return Break(last + 1, f"records are missing at the end: there is a checkpoint at {held[-1]} ({name.lower()})")
-
-
-def _at_the_start(held: Sequence[int], walk: _Walk, name: AnchorName) -> Break | None:
-    """Where records were removed must be a checkpoint; a place that was set up later does not know it."""
-    cut = walk.head.cut_sequence
-    if cut in held or not held or held[0] > cut or name is AnchorName.EVENT:
-        return None
-    return Break(cut + 1, f"records were removed up to {cut}, which is no checkpoint ({name.lower()})")

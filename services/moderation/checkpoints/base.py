@@ -6,13 +6,13 @@ CheckpointStoreError        is a MeshError of code UNAVAILABLE: the store does n
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from mesh.errors import Unavailable
 
-DIGITS = 20  # names sort as their sequences do
-SUFFIX = ".json"
+NAME = re.compile(r"(\d{20})\.(\d{1,20})\.([0-9a-f]{64})\.json")
 PAGE = 1_000
 
 
@@ -33,48 +33,36 @@ class Checkpoint:
 
 
 class CheckpointStore(Protocol):
-    """Checkpoints by their sequence. What is there already is never overwritten.
+    """Checkpoints by name. The name says all that a checkpoint says, so a list is enough to compare every one of them,
+    and two that contradict each other lie side by side: nothing is ever overwritten.
 
     Every method raises CheckpointStoreError when the store does not answer.
     """
 
     async def put(self, checkpoint: Checkpoint) -> None:
-        """Stores it; when it returns, it outlives a power failure. Does nothing when there is one of that sequence."""
+        """Stores it; when it returns, it outlives a power failure. A repeat changes nothing."""
 
-    async def read(self, sequence: int) -> Checkpoint | None:
-        """The checkpoint of that sequence; None when there is none, or none that can be read."""
+    async def after(self, previous: Checkpoint | None) -> list[Checkpoint]:
+        """The next 1,000 at most in the order of their names, which is that of their sequences; None begins."""
 
-    async def sequences(self, after: int) -> list[int]:
-        """Ascending sequences greater than `after`, the first 1,000."""
-
-    async def delete(self, sequence: int) -> None:
+    async def delete(self, checkpoint: Checkpoint) -> None:
         """Removes it; fine when there is none."""
 
     async def close(self) -> None:
         """Ends what is running; may be called twice."""
 
 
-def name_of(sequence: int) -> str:
+def name_of(checkpoint: Checkpoint) -> str:
     """The name of the checkpoint's file or object."""
-    return f"{sequence:0{DIGITS}d}{SUFFIX}"
+    return f"{checkpoint.sequence:020d}.{checkpoint.create_us}.{checkpoint.chain}.json"
 
 
-def sequence_of(name: str) -> int | None:
-    """The sequence in a name; None for a name of something else."""
-    stem = name.removesuffix(SUFFIX)
-    return int(stem) if name.endswith(SUFFIX) and len(stem) == DIGITS and stem.isdecimal() else None
+def named(name: str) -> Checkpoint | None:
+    """The checkpoint that a name says; None for a name of something else."""
+    found = NAME.fullmatch(name)
+    return Checkpoint(int(found[1]), found[3], int(found[2])) if found else None
 
 
-def encoded(checkpoint: Checkpoint) -> bytes:
-    """The checkpoint as one line of JSON."""
+def document(checkpoint: Checkpoint) -> bytes:
+    """The same for people, as one line of JSON."""
     return json.dumps(asdict(checkpoint)).encode() + b"\n"
-
-
-def decoded(data: bytes) -> Checkpoint | None:
-    """The checkpoint in the bytes; None when there is none in them."""
-    try:
-        found = json.loads(data)
-        checkpoint = Checkpoint(int(found["sequence"]), str(found["chain"]), int(found["create_us"]))
-    except (ValueError, KeyError, TypeError):
-        return None
-    return checkpoint

@@ -11,15 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import uuid4
 
-from services.moderation.checkpoints.base import (
-    PAGE,
-    Checkpoint,
-    CheckpointStoreError,
-    decoded,
-    encoded,
-    name_of,
-    sequence_of,
-)
+from services.moderation.checkpoints.base import PAGE, Checkpoint, CheckpointStoreError, document, name_of, named
 
 T = TypeVar("T")
 
@@ -35,17 +27,13 @@ class DiskCheckpoints:
         """Writes beside, syncs, and links under the name, which fails when it is taken."""
         await self._run(lambda: self._put(checkpoint))
 
-    async def read(self, sequence: int) -> Checkpoint | None:
-        """Reads the file."""
-        return await self._run(lambda: self._read(self._root / name_of(sequence)))
-
-    async def sequences(self, after: int) -> list[int]:
+    async def after(self, previous: Checkpoint | None) -> list[Checkpoint]:
         """Reads the folder's list."""
-        return await self._run(lambda: self._sequences(after))
+        return await self._run(lambda: self._after("" if previous is None else name_of(previous)))
 
-    async def delete(self, sequence: int) -> None:
+    async def delete(self, checkpoint: Checkpoint) -> None:
         """Removes the file."""
-        await self._run(lambda: (self._root / name_of(sequence)).unlink(missing_ok=True))
+        await self._run(lambda: (self._root / name_of(checkpoint)).unlink(missing_ok=True))
 
     async def close(self) -> None:
         """Waits for the running call."""
@@ -60,27 +48,21 @@ class DiskCheckpoints:
         temporary = self._root / f".{uuid4().hex}"
         try:
             with open(temporary, "xb") as file:
-                file.write(encoded(checkpoint))
+                file.write(document(checkpoint))
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileExistsError):
-                os.link(temporary, self._root / name_of(checkpoint.sequence))
+                os.link(temporary, self._root / name_of(checkpoint))
         finally:
             temporary.unlink(missing_ok=True)
         self._sync()
 
-    def _read(self, path: Path) -> Checkpoint | None:
+    def _after(self, last: str) -> list[Checkpoint]:
         try:
-            return decoded(path.read_bytes())
-        except FileNotFoundError:
-            return None
-
-    def _sequences(self, after: int) -> list[int]:
-        try:
-            found = [sequence_of(name) for name in os.listdir(self._root)]
+            names = sorted(name for name in os.listdir(self._root) if name > last and named(name))[:PAGE]
         except FileNotFoundError:
             return []
-        return sorted(number for number in found if number is not None and number > after)[:PAGE]
+        return [found for name in names if (found := named(name))]
 
     def _sync(self) -> None:
         descriptor = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -20,20 +20,10 @@ from minio import Minio
 from minio.error import MinioException, S3Error
 from pydantic import SecretStr
 
-from services.moderation.checkpoints.base import (
-    PAGE,
-    Checkpoint,
-    CheckpointStoreError,
-    decoded,
-    encoded,
-    name_of,
-    sequence_of,
-)
+from services.moderation.checkpoints.base import PAGE, Checkpoint, CheckpointStoreError, document, name_of, named
 
 T = TypeVar("T")
-MISSING = frozenset({"NoSuchKey", "NoSuchObject"})
 ATTEMPTS = 3
-MOST_BYTES = 4_096
 
 
 @dataclass(frozen=True)
@@ -62,17 +52,13 @@ class S3Checkpoints:
         """Stores the object."""
         await self._run(lambda: self._put(checkpoint))
 
-    async def read(self, sequence: int) -> Checkpoint | None:
-        """Fetches the object."""
-        return await self._run(lambda: self._read(self._key(sequence)))
-
-    async def sequences(self, after: int) -> list[int]:
+    async def after(self, previous: Checkpoint | None) -> list[Checkpoint]:
         """Lists the objects behind a name."""
-        return await self._run(lambda: self._sequences(after))
+        return await self._run(lambda: self._after(None if previous is None else self._key(previous)))
 
-    async def delete(self, sequence: int) -> None:
+    async def delete(self, checkpoint: Checkpoint) -> None:
         """Removes the object."""
-        await self._run(lambda: self._client.remove_object(self._place.bucket, self._key(sequence)))
+        await self._run(lambda: self._client.remove_object(self._place.bucket, self._key(checkpoint)))
 
     async def close(self) -> None:
         """Waits for the running call."""
@@ -82,41 +68,26 @@ class S3Checkpoints:
         with s3_errors():
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
-    def _key(self, sequence: int) -> str:
-        return self._place.prefix + name_of(sequence)
+    def _key(self, checkpoint: Checkpoint) -> str:
+        return self._place.prefix + name_of(checkpoint)
 
     def _put(self, checkpoint: Checkpoint) -> None:
-        bucket, key, data = self._place.bucket, self._key(checkpoint.sequence), encoded(checkpoint)
+        bucket, data = self._place.bucket, document(checkpoint)
         if not self._has_bucket and not self._client.bucket_exists(bucket):
             self._client.make_bucket(bucket)
         self._has_bucket = True
-        # Not every server knows conditional writes. Whoever comes between has the same chain, or is found out.
-        if self._read(key) is None:
-            self._client.put_object(bucket, key, io.BytesIO(data), len(data))
+        self._client.put_object(bucket, self._key(checkpoint), io.BytesIO(data), len(data))
 
-    def _read(self, key: str) -> Checkpoint | None:
+    def _after(self, key: str | None) -> list[Checkpoint]:
+        prefix = self._place.prefix
+        listed = self._client.list_objects(self._place.bucket, prefix=prefix, start_after=key)
         try:
-            response = self._client.get_object(self._place.bucket, key, length=MOST_BYTES)
-        except S3Error as error:
-            if error.code in MISSING:
-                return None
-            raise
-        try:
-            return decoded(response.read())
-        finally:
-            response.close()
-            response.release_conn()
-
-    def _sequences(self, after: int) -> list[int]:
-        behind = self._key(after) if after > 0 else None
-        listed = self._client.list_objects(self._place.bucket, prefix=self._place.prefix, start_after=behind)
-        try:
-            names = [str(item.object_name).removeprefix(self._place.prefix) for item in islice(listed, PAGE)]
+            found = [named(str(item.object_name).removeprefix(prefix)) for item in islice(listed, PAGE)]
         except S3Error as error:
             if error.code == "NoSuchBucket":
                 return []
             raise
-        return [number for number in map(sequence_of, names) if number is not None]
+        return [checkpoint for checkpoint in found if checkpoint]
 
 
 @contextmanager
