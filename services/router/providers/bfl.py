@@ -19,6 +19,7 @@ from dataclasses import replace
 from urllib.parse import quote, urlsplit
 
 from services.router.providers.answers import (
+    asking,
     broken,
     download,
     json_of,
@@ -38,9 +39,10 @@ from services.router.providers.base import (
 )
 from services.router.providers.bfl_families import Body, capabilities, family_of
 from services.router.providers.errors import ErrorKind, ProviderError
-from services.router.providers.fitting import refuse_unfit
+from services.router.providers.fitting import refuse_other_size, refuse_unfit
 from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest
 from services.router.providers.polling import Order, Pace, poll
+from services.router.providers.rates import rate_hint
 from services.router.providers.retouch import base64_text
 from services.router.providers.webhooks import CallBack, CallBackRefusedError, hmac_sha256
 
@@ -48,6 +50,7 @@ GLOBAL = "https://api.bfl.ai"
 """Routes to any region and has no memory of orders: these are polled at the address it tells. So no call backs here,
 whose orders come without an address."""
 CHECK_TIMEOUT = 15.0
+KEEP_SIZE = frozenset({"INPAINT", "OUTPAINT"})
 CREDIT_MICROS = 10_000
 """A credit is one US cent (docs.bfl.ai/quick_start/pricing)."""
 PACE = Pace(0.5, 1.5)
@@ -93,7 +96,8 @@ class Bfl(Provider):
         await listener.accepted(request_id)
         result = await self._wait(call, request_id, listener, ends)
         cost = told.get("cost")
-        return replace(result, cost_micros=math.ceil(cost * CREDIT_MICROS) if isinstance(cost, int | float) else None)
+        micros = math.ceil(cost * CREDIT_MICROS) if isinstance(cost, int | float) else None
+        return replace(result, cost_micros=micros, rate=rate_hint(answer.headers))
 
     async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
         """Poll on."""
@@ -101,7 +105,7 @@ class Bfl(Provider):
 
     async def check(self) -> str:
         """The credits that are left."""
-        with ordering():
+        with asking():
             answer = await self._http.send(self._request("GET", f"{self._base}/v1/credits", CHECK_TIMEOUT))
         if answer.status != 200:
             raise error_of(answer)
@@ -118,6 +122,8 @@ class Bfl(Provider):
     async def _body(self, call: ProviderCall) -> Body:
         family = family_of(self._account.variant or call.model)
         refuse_unfit(call, family.capabilities)
+        if call.operation in KEEP_SIZE:
+            await refuse_other_size(call)
         images = [await base64_text(image.data) for image in call.images]
         mask = await base64_text(call.mask.data) if call.mask else ""
         body = {"prompt": call.prompt, "seed": call.seed, **family.fields(call), **family.sources(images, mask)}
@@ -167,6 +173,7 @@ def error_of(answer: HttpAnswer) -> ProviderError:
         kind_of_status(answer.status),
         f"the provider answered {answer.status}",
         retry_after=retry_after(answer.headers),
+        rate=rate_hint(answer.headers),
         status=answer.status,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from services.router.providers.base import Capabilities, ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.retouch import size_of
 
 Asked = Callable[[ProviderCall], object]
 
@@ -66,3 +67,17 @@ def _missing(call: ProviderCall, able: Capabilities) -> Iterator[str]:
         yield f"{len(call.images)} images"
     if call.output_format and call.output_format not in able.formats:
         yield f"format {call.output_format}"
+
+
+async def refuse_other_size(call: ProviderCall) -> None:
+    """For models whose picture is as large as its source: any other size would be silently wrong.
+
+    Raises:
+        ProviderError: BAD_REQUEST when a size is asked for that does not follow from the first image.
+    """
+    if not call.width or not call.images:
+        return
+    width, height = await size_of(call.images[0])
+    at = call.margins
+    if (call.width, call.height) != (width + at.left + at.right, height + at.top + at.bottom):
+        raise ProviderError(ErrorKind.BAD_REQUEST, f"{call.model} keeps the size of its source image")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 from pydantic import SecretStr
 
-from services.router.providers.base import Account, ProviderCall
+from services.router.providers.base import Account, Margins, ProviderCall
 from services.router.providers.bfl import GLOBAL, Bfl
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpAnswer, HttpRequest, PooledHttpClient
@@ -106,6 +106,14 @@ async def test_polls_and_downloads_are_repeated(harness: BflHarness, prompt: str
         {"steps": 20},
         {"options": {"grounding": True}},
         {"operation": "INPAINT", "images": (SOURCE,), "mask": MASK},
+        {
+            "model": "flux-pro-1.0-expand",
+            "operation": "OUTPAINT",
+            "images": (SOURCE,),
+            "margins": Margins(left=64),
+            "width": 64,
+            "height": 64,
+        },
         {"model": "flux-kontext-pro", "width": 4000, "height": 100},
         {"model": "flux-3-image", "width": 1200, "height": 688},
     ],
