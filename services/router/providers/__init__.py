@@ -11,12 +11,13 @@ from pydantic import SecretStr
 from mesh.errors import FieldViolation
 from services.router.breaker import Breakers
 from services.router.catalog import Catalog, ProviderEntry
-from services.router.providers import bfl_families, imagemesh, openai
+from services.router.providers import bfl_families, imagemesh, openai, replicate
 from services.router.providers.base import Account, Capabilities, Provider
 from services.router.providers.bfl import Bfl
 from services.router.providers.http import HttpClient
 from services.router.providers.imagemesh import OwnEngine
 from services.router.providers.openai import OpenAIImages
+from services.router.providers.replicate import Replicate
 from services.router.providers.wrappers import wrapped
 
 UNBOUNDED = 256
@@ -43,6 +44,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "bfl": Adapter(lambda account, shared: Bfl(account, shared.http), bfl_families.capabilities),
     "imagemesh": Adapter(lambda account, shared: OwnEngine(account, shared.inference), imagemesh.capabilities),
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
+    "replicate": Adapter(lambda account, shared: Replicate(account, shared.http), replicate.capabilities),
 }
 
 

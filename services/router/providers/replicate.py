@@ -1,0 +1,245 @@
+"""Replicate: any maker's model behind one asynchronous flow (create a prediction, poll it, fetch from its addresses).
+
+`input` is each model's own: `replicate_models` says which dialect a model speaks, and its `default` serves every model
+that is not there (see `inputs` for describing one in the catalog). A model is `owner/name` where it is
+official, `owner/name:version` else; with the variant `deployment` it names a deployment.
+
+Account: key = API token; secret `webhook` = the signing secret (`whsec_…`), without which nobody is told to call back.
+Sources: the vendor's OpenAPI description and docs, and the models' API pages, collected 2026-11-20.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from services.router.providers.answers import (
+    asking,
+    broken,
+    fetched,
+    json_of,
+    kind_of_status,
+    object_of,
+    ordering,
+    picture_of,
+    retry_after,
+)
+from services.router.providers.base import (
+    Account,
+    Capabilities,
+    InputImage,
+    Listener,
+    Provider,
+    ProviderCall,
+    ProviderResult,
+)
+from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest, Part
+from services.router.providers.inputs import Dialects, inputs_of
+from services.router.providers.polling import Order, Pace, poll
+from services.router.providers.replicate_models import CAPABILITIES, DIALECTS, MODELS
+from services.router.providers.retouch import data_url
+from services.router.providers.webhooks import CallBack, CallBackRefusedError, standard_webhooks
+
+BASE_URL = "https://api.replicate.com/v1"
+SHORT_TIMEOUT = 15.0
+INLINE_BYTES = 256 * 1024
+"""Pictures above this are uploaded first, as the vendor advises."""
+SPARE_S = 300
+"""Seconds after our own patience at which the vendor calls a prediction off that nobody waits for any more."""
+PACE = Pace(0.5, 2.0)
+REFUSAL = re.compile(r"nsfw|sensitive|\(E005\)|content (polic|moderat|violat|filter)|safety|moderated|prohibited", re.I)
+"""What a failed prediction's error says when a filter refused; the vendor has no code for it."""
+RESETS = re.compile(r"resets in ~?(\d+)s")
+
+
+STATES: Mapping[str, ErrorKind] = {
+    "failed": ErrorKind.OVERLOADED,
+    "canceled": ErrorKind.BROKEN_ANSWER,
+    "aborted": ErrorKind.OVERLOADED,
+}
+"""Final states besides `succeeded`. What was canceled had begun and is billed; what was aborted had not."""
+
+
+def capabilities(variant: str) -> Capabilities:
+    """What at least one model can do; the catalog narrows it by model.
+
+    Raises:
+        KeyError: there is no such variant.
+    """
+    return {"": CAPABILITIES, "deployment": CAPABILITIES}[variant]
+
+
+class Replicate(Provider):
+    """The adapter."""
+
+    def __init__(self, account: Account, http: HttpClient) -> None:
+        """`account.base_url` with version, the vendor's when empty; settings of `inputs` describe further models.
+
+        Raises:
+            ValueError: a setting describes a model in a way that nobody understands.
+        """
+        self.name = account.provider
+        self._account = account
+        self._base = (account.base_url or BASE_URL).rstrip("/")
+        self._dialects = Dialects(DIALECTS, MODELS, account.settings)
+        self._http = http
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of any model."""
+        return capabilities(self._account.variant)
+
+    async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
+        """Create a prediction, store its id, wait."""
+        ends = asyncio.get_running_loop().time() + call.timeout
+        request = await self._creation(call)
+        call.before_sending()
+        with ordering():
+            answer = await self._http.send(request)
+        if answer.status not in (200, 201, 202):
+            raise error_of(answer)
+        request_id = (await json_of(answer.body)).get("id")
+        if not isinstance(request_id, str) or not re.fullmatch(r"[\w-]{1,100}", request_id):
+            raise broken("the answer names no prediction")
+        await listener.accepted(request_id)
+        return await self._wait(call, request_id, listener, ends)
+
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        """Poll on."""
+        return await self._wait(call, provider_request_id, listener, asyncio.get_running_loop().time() + call.timeout)
+
+    async def cancel(self, provider_request_id: str) -> None:
+        """Call the prediction off; one that has ended stays as it is."""
+        await self._asked("POST", f"/predictions/{provider_request_id}/cancel")
+
+    async def check(self) -> str:
+        """Whose token it is."""
+        told = await self._asked("GET", "/account")
+        return f"account {told.get('username')} ({told.get('type')})"
+
+    async def verify(self, call_back: CallBack) -> str:
+        """Standard Webhooks under the account's signing secret; the body is the prediction."""
+        secret = self._account.secret("webhook")
+        if not secret:
+            raise CallBackRefusedError("the account has no signing secret")
+        standard_webhooks(call_back, secret, time.time())
+        try:
+            return str(json.loads(call_back.body)["id"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CallBackRefusedError("it names no prediction") from error
+
+    async def _creation(self, call: ProviderCall) -> HttpRequest:
+        deadline = asyncio.get_running_loop().time() + call.timeout
+        inputs = await inputs_of(call, self._dialects.of(call.model), lambda image: self._handed_in(image, deadline))
+        body: dict[str, Any] = {"input": inputs}
+        path = f"/deployments/{call.model}/predictions"
+        if self._account.variant != "deployment":
+            path, body["version"] = "/predictions", call.model
+        if call.callback_url and self._account.secret("webhook"):
+            body.update(webhook=call.callback_url, webhook_events_filter=["completed"])
+        headers = {
+            **self._headers(),
+            "Content-Type": "application/json",
+            "Cancel-After": f"{math.ceil(call.timeout) + SPARE_S}s",
+        }
+        left = deadline - asyncio.get_running_loop().time()
+        return HttpRequest("POST", self._base + path, max(left, 0.0), headers, json.dumps(body).encode())
+
+    async def _handed_in(self, image: InputImage, deadline: float) -> str:
+        if len(image.data) <= INLINE_BYTES:
+            return await data_url(image)
+        left = max(deadline - asyncio.get_running_loop().time(), 0.0)
+        file = Part("content", image.data, "input." + image.media_type.partition("/")[2], image.media_type)
+        with asking():
+            answer = await self._http.send(
+                HttpRequest("POST", f"{self._base}/files", left, self._headers(), form=(file,))
+            )
+        if answer.status not in (200, 201):
+            raise error_of(answer)
+        urls = (await json_of(answer.body)).get("urls")
+        if not isinstance(urls, dict) or not isinstance(urls.get("get"), str):
+            raise broken("the upload has no address")
+        return str(urls["get"])
+
+    async def _wait(self, call: ProviderCall, request_id: str, listener: Listener, ends: float) -> ProviderResult:
+        loop = asyncio.get_running_loop()
+        url = f"{self._base}/predictions/{request_id}"
+        order = Order(request_id, lambda timeout: HttpRequest("GET", url, timeout, self._headers()), PACE)
+        told = await poll(self._http, order, lambda answer: _final(answer, request_id), ends - loop.time(), listener)
+        urls = [*_addresses(told.get("output"))][: call.count]
+        if not urls:
+            raise broken("the prediction holds no picture")
+        images = [picture_of(await fetched(self._http, url, ends - loop.time())) for url in urls]
+        version = told.get("version")
+        return ProviderResult(
+            tuple(images),
+            provider_request_id=request_id,
+            model_version=version if isinstance(version, str) and version != "hidden" else call.model_version,
+            usage=_usage(told.get("metrics")),
+        )
+
+    async def _asked(self, method: str, path: str) -> dict[str, Any]:
+        with asking():
+            answer = await self._http.send(HttpRequest(method, self._base + path, SHORT_TIMEOUT, self._headers()))
+        if answer.status != 200:
+            raise error_of(answer)
+        return await json_of(answer.body)
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._account.api_key.get_secret_value()}"}
+
+
+def error_of(answer: HttpAnswer) -> ProviderError:
+    """The error that an answer of another status than 2xx is. Its texts may repeat the prompt and stay out."""
+    wait = retry_after(answer.headers)
+    if wait is None and (told := RESETS.search(answer.body[:1000].decode(errors="replace"))):
+        wait = float(told[1])
+    return ProviderError(
+        kind_of_status(answer.status),
+        f"the provider answered {answer.status}",
+        retry_after=wait,
+        status=answer.status,
+    )
+
+
+def _final(answer: HttpAnswer, request_id: str) -> dict[str, Any] | None:
+    """The prediction when it has succeeded; None while it is on its way."""
+    if answer.status != 200:
+        raise ProviderError(
+            ErrorKind.UNKNOWN_OUTCOME,
+            f"the provider answered {answer.status} when asked for the prediction",
+            provider_request_id=request_id,
+            status=answer.status,
+        )
+    told = object_of(answer.body)
+    state = str(told.get("status"))
+    if state == "succeeded":
+        return told
+    if state not in STATES:
+        return None
+    refused = state == "failed" and REFUSAL.search(str(told.get("error")))
+    kind = ErrorKind.REFUSED if refused else STATES[state]
+    raise ProviderError(kind, f"the prediction was {state}", provider_request_id=request_id)
+
+
+def _addresses(output: object) -> Iterator[str]:
+    """Every address in an output, which is a text, a list or an object as the model likes."""
+    if isinstance(output, str) and output.startswith(("http://", "https://", "data:image/")):
+        yield output
+    elif isinstance(output, list):
+        for item in output:
+            yield from _addresses(item)
+    elif isinstance(output, dict):
+        for item in output.values():
+            yield from _addresses(item)
+
+
+def _usage(metrics: object) -> Mapping[str, int]:
+    seconds = metrics.get("predict_time") if isinstance(metrics, dict) else None
+    return {"milliseconds": math.ceil(seconds * 1000)} if isinstance(seconds, int | float) else {}
