@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.router.fakes.bfl import BflFake
+from tests.router.fakes.replicate import ReplicateFake
 from tests.router.fakes.vendor import VendorFake
 from tests.router.providers.harness_base import Harness
 from tests.router.providers.harness_bfl import (
@@ -17,6 +18,7 @@ from tests.router.providers.harness_bfl import (
 )
 from tests.router.providers.harness_imagemesh import OwnEngineHarness
 from tests.router.providers.harness_openai import DallEHarness, GptImageHarness, OpenAIHarness
+from tests.router.providers.harness_replicate import DeploymentHarness, ReplicateHarness
 
 HARNESSES: Mapping[str, type[Harness]] = {
     "bfl": BflHarness,
@@ -29,10 +31,13 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "openai-compatible": OpenAIHarness,
     "openai-gpt-image": GptImageHarness,
     "openai-dall-e": DallEHarness,
+    "replicate": ReplicateHarness,
+    "replicate-deployment": DeploymentHarness,
 }
 """By the adapter's name in `ADAPTERS`, and a variant after the first dash."""
 
 FAKES: Mapping[str, type[VendorFake]] = {
     "bfl": BflFake,
+    "replicate": ReplicateFake,
 }
 """By vendor; `python -m tests.router.fakes.run VENDOR`."""
