@@ -1,119 +1,53 @@
 """Any server that speaks OpenAI's images API: OpenAI itself, and SGLang, vLLM-Omni, LocalAI and the like.
 
-The families differ in which fields they take; that is the table `DIALECTS`, chosen by the account. Servers may answer
-with base64 or with addresses; both come home as bytes.
+The families differ in what they take; that is the table `openai_dialects.DIALECTS`, chosen by the account. Servers may
+answer with base64 or with addresses; both come home as bytes. Where a family streams, unfinished pictures are asked for
+by the option `partial_images` or the account's setting of that name.
+
+Settings: `organization`, `project` (OpenAI's headers), `partial_images` (0 to 3), `stream_idle_s` (seconds without a
+byte after which a stream counts as broken off; 300).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from services.router.providers.answers import broken, download, kind_of_status, ordering, retry_after
+from services.router.providers.answers import json_of, ordering
 from services.router.providers.base import (
     Account,
     Capabilities,
     Listener,
     Provider,
     ProviderCall,
-    ProviderImage,
     ProviderResult,
 )
 from services.router.providers.errors import ErrorKind, ProviderError
-from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest
-from services.router.providers.media import media_type_of
-
-THREAD_BYTES = 256 * 1024
-"""Answers above this are parsed in a thread, so that the loop goes on."""
-
-Field = Callable[[ProviderCall], Any]
-
-
-@dataclass(frozen=True)
-class Dialect:
-    """How one family of servers wants to be asked."""
-
-    fields: Mapping[str, Field]
-    """Body fields by name; a field that gives None or "" is left out."""
-    capabilities: Capabilities
-
-
-def _size(call: ProviderCall) -> str:
-    return f"{call.width}x{call.height}" if call.width else ""
-
-
-def _user(call: ProviderCall) -> str:
-    return call.user[:64]
-
-
-_COMMON: Mapping[str, Field] = {
-    "model": lambda call: call.model,
-    "prompt": lambda call: call.prompt,
-    "n": lambda call: call.count,
-    "size": _size,
-}
-_TEXT_TO_IMAGE = frozenset({"TEXT_TO_IMAGE"})
-
-DIALECTS: Mapping[str, Dialect] = {
-    "gpt-image": Dialect(
-        {
-            **_COMMON,
-            "quality": lambda call: call.quality,
-            "output_format": lambda call: call.output_format,
-            "output_compression": lambda call: call.compression or None,
-            "background": lambda call: "transparent" if call.transparent_background else "",
-            "safety_identifier": _user,
-        },
-        Capabilities(
-            _TEXT_TO_IMAGE,
-            max_count=10,
-            transparent_background=True,
-            quality=True,
-            formats=frozenset({"png", "jpeg", "webp"}),
-        ),
-    ),
-    "dall-e": Dialect(
-        {
-            **_COMMON,
-            "quality": lambda call: call.quality,
-            "style": lambda call: call.style,
-            "response_format": lambda _: "b64_json",
-            "user": _user,
-        },
-        Capabilities(_TEXT_TO_IMAGE, max_count=1, quality=True),
-    ),
-    "compatible": Dialect(
-        {
-            **_COMMON,
-            "response_format": lambda _: "b64_json",
-            "seed": lambda call: call.seed,
-            "num_inference_steps": lambda call: call.steps,
-            "guidance_scale": lambda call: call.guidance,
-            "negative_prompt": lambda call: call.negative_prompt,
-            "output_format": lambda call: call.output_format,
-        },
-        Capabilities(
-            _TEXT_TO_IMAGE,
-            max_count=10,
-            seed=True,
-            steps=True,
-            guidance=True,
-            negative_prompt=True,
-            formats=frozenset({"png", "jpeg", "webp"}),
-        ),
-    ),
-}
-"""Families by name. GPT image models take no `response_format` and no seed; only OpenAI knows `safety_identifier`."""
+from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest, Part
+from services.router.providers.openai_answers import (
+    counts_of,
+    error_of,
+    image_of,
+    read_document,
+    request_id_of,
+)
+from services.router.providers.openai_dialects import DIALECTS, PARTIAL_IMAGES, Ask, Carry, Dialect
+from services.router.providers.openai_requests import encoded, files, form_text, widened
+from services.router.providers.openai_stream import Watched, completed
+from services.router.providers.rates import rate_hint
 
 DEFAULT_DIALECT = "compatible"
+STREAM_IDLE = 300.0
+"""Seconds; a large picture in the best quality is silent for minutes before its first part."""
+CHECK_TIMEOUT = 15.0
+NAMED_MODELS = 5
 
 
 def capabilities(variant: str) -> Capabilities:
-    """What servers of a dialect can do.
+    """What servers of a dialect can do; previews come only to accounts that ask for them.
 
     Raises:
         KeyError: there is no such dialect.
@@ -121,135 +55,134 @@ def capabilities(variant: str) -> Capabilities:
     return DIALECTS[variant or DEFAULT_DIALECT].capabilities
 
 
-CODES: Mapping[str, ErrorKind] = {
-    "moderation_blocked": ErrorKind.REFUSED,
-    "content_policy_violation": ErrorKind.REFUSED,
-    "contentFilter": ErrorKind.REFUSED,
-    "content_filter": ErrorKind.REFUSED,
-    "insufficient_quota": ErrorKind.QUOTA,
-    "billing_hard_limit_reached": ErrorKind.QUOTA,
-    "invalid_api_key": ErrorKind.AUTHENTICATION,
-}
-"""Error codes that say more than the status."""
+@dataclass(frozen=True)
+class Surface:
+    """Where a server is and how it knows us."""
+
+    address: Callable[[str, str], str]
+    """The URL of a path (`images/edits`) for a model."""
+    headers: Callable[[str], Mapping[str, str]]
+    """Headers of a request with this client's id."""
+    names_model: bool = True
+    """Whether the body says which model; otherwise the address does."""
+
+
+def own_surface(account: Account) -> Surface:
+    """Paths below the base address, and a bearer key where there is one."""
+    settings = {"organization": "OpenAI-Organization", "project": "OpenAI-Project"}
+    fixed = {header: account.settings[name] for name, header in settings.items() if account.settings.get(name)}
+    if key := account.api_key.get_secret_value():
+        fixed["Authorization"] = f"Bearer {key}"
+    base = account.base_url.rstrip("/")
+    return Surface(
+        address=lambda path, _model: f"{base}/{path}",
+        headers=lambda client_id: {**fixed, "X-Client-Request-Id": client_id},
+    )
 
 
 class OpenAIImages(Provider):
     """The adapter."""
 
-    def __init__(self, account: Account, http: HttpClient) -> None:
-        """`account.variant` is a key of `DIALECTS`, `compatible` when empty."""
+    def __init__(
+        self, account: Account, http: HttpClient, dialect: Dialect | None = None, surface: Surface | None = None
+    ) -> None:
+        """`account.variant` is a key of `DIALECTS`, `compatible` when empty, unless dialect and surface are given."""
         self.name = account.provider
-        self._account = account
-        self._dialect = DIALECTS[account.variant or DEFAULT_DIALECT]
+        self._dialect = dialect or DIALECTS[account.variant or DEFAULT_DIALECT]
+        self._surface = surface or own_surface(account)
         self._http = http
+        self._partial_images = int(account.settings.get(PARTIAL_IMAGES, "0")) if self._dialect.streams else 0
+        self._idle = float(account.settings.get("stream_idle_s", STREAM_IDLE))
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the account's dialect."""
-        return self._dialect.capabilities
+        """Those of the account's dialect; previews where the account asks for them."""
+        shows = self._partial_images > 0
+        return replace(self._dialect.capabilities, previews=shows, progress=shows)
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
         """POST, wait, bring the bytes home."""
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + call.timeout
+        ends = asyncio.get_running_loop().time() + call.timeout
+        ask = self._dialect.asks.get(call.operation)
+        if ask is None:
+            raise ProviderError(ErrorKind.BAD_REQUEST, f"{self.name} does not do {call.operation}")
+        call = await widened(call)
+        partial = self._partial(call)
+        request = await self._request(ask, call, partial)
+        request = replace(request, timeout=max(ends - asyncio.get_running_loop().time(), 0.0))
+        call.before_sending()
         with ordering():
-            answer = await self._http.send(self._request(call))
-        request_id = answer.headers.get("x-request-id", "")
+            if partial:
+                return await self._streamed(request, call, Watched(listener, partial), ends)
+            answer = await self._http.send(request)
+        return await self._read(answer, call, ends)
+
+    async def check(self) -> str:
+        """How many models the server lists, and some of them."""
+        headers = self._surface.headers("check")
+        with ordering():
+            answer = await self._http.send(
+                HttpRequest("GET", self._surface.address("models", ""), CHECK_TIMEOUT, headers)
+            )
         if answer.status != 200:
             raise error_of(answer)
-        parsed = await _parse_off_loop(answer.body, call)
-        images = [await self._image(item, ends - loop.time()) for item in parsed.items]
+        listed = (await json_of(answer.body)).get("data")
+        names = [str(entry.get("id")) for entry in listed or () if isinstance(entry, dict)]
+        more = ", …" if len(names) > NAMED_MODELS else ""
+        return f"{len(names)} models: {', '.join(names[:NAMED_MODELS])}{more}"
+
+    def _partial(self, call: ProviderCall) -> int:
+        """Unfinished pictures to ask for; none with several pictures, whose parts a stream does not tell apart."""
+        if not self._dialect.streams or call.count != 1:
+            return 0
+        wanted = call.options.get(PARTIAL_IMAGES, self._partial_images)
+        return int(wanted) if isinstance(wanted, int | float) else 0
+
+    async def _request(self, ask: Ask, call: ProviderCall, partial: int) -> HttpRequest:
+        fields = self._fields(ask, call, partial)
+        url, headers = self._surface.address(ask.path, call.model), dict(self._surface.headers(call.attempt_id))
+        if ask.images and ask.carry is Carry.FORM:
+            form = (*(Part(name, form_text(value)) for name, value in fields.items()), *await files(ask, call))
+            return HttpRequest("POST", url, call.timeout, headers, form=form, idle=self._idle if partial else None)
+        fields |= await encoded(ask, call)
+        headers["Content-Type"] = "application/json"
+        body = json.dumps(fields).encode()
+        return HttpRequest("POST", url, call.timeout, headers, body, idle=self._idle if partial else None)
+
+    def _fields(self, ask: Ask, call: ProviderCall, partial: int) -> dict[str, Any]:
+        if call.width and not {"size", "width"} & ask.fields.keys():
+            raise ProviderError(ErrorKind.BAD_REQUEST, f"{self.name} takes no size for {call.operation}")
+        fields = {name: value for name, of in ask.fields.items() if (value := of(call)) not in (None, "")}
+        if not self._surface.names_model:
+            fields.pop("model", None)
+        fields |= {name: value for name, value in call.options.items() if name != PARTIAL_IMAGES}
+        return fields | ({"stream": True, PARTIAL_IMAGES: partial} if partial else {})
+
+    async def _read(self, answer: HttpAnswer, call: ProviderCall, ends: float) -> ProviderResult:
+        if answer.status != 200:
+            raise error_of(answer)
+        document, data = await read_document(answer.body)
+        return await self._result(document, data[: call.count], answer.headers, call, ends)
+
+    async def _result(
+        self, document: Mapping[str, Any], data: list[Any], headers: Mapping[str, str], call: ProviderCall, ends: float
+    ) -> ProviderResult:
+        loop = asyncio.get_running_loop()
+        images = [await image_of(entry, self._http, ends - loop.time()) for entry in data]
         return ProviderResult(
             images=tuple(images),
-            provider_request_id=request_id or parsed.id,
+            provider_request_id=request_id_of(headers) or str(document.get("id") or ""),
             model_version=call.model_version,
-            usage=parsed.usage,
+            usage=counts_of(document.get("usage")),
+            rate=rate_hint(headers),
         )
 
-    def _request(self, call: ProviderCall) -> HttpRequest:
-        body = {name: value for name, of in self._dialect.fields.items() if (value := of(call)) not in (None, "")}
-        body.update(call.options)
-        headers = {"Content-Type": "application/json", "X-Client-Request-Id": call.attempt_id}
-        if key := self._account.api_key.get_secret_value():
-            headers["Authorization"] = f"Bearer {key}"
-        url = f"{self._account.base_url.rstrip('/')}/images/generations"
-        return HttpRequest("POST", url, call.timeout, headers, json.dumps(body).encode())
-
-    async def _image(self, item: _Item, remaining: float) -> ProviderImage:
-        data = item.data or await download(self._http, item.url, remaining)
-        media_type = media_type_of(data)
-        if not media_type:
-            raise broken("what came is not a picture")
-        return ProviderImage(data, media_type, revised_prompt=item.revised_prompt)
-
-
-def error_of(answer: HttpAnswer) -> ProviderError:
-    """The error that an answer with another status than 200 is."""
-    code, kind_text = _error_code(answer.body)
-    kind = CODES.get(code) or CODES.get(kind_text) or kind_of_status(answer.status)
-    said = f" ({code})" if code else ""
-    return ProviderError(
-        kind,
-        f"the provider answered {answer.status}{said}",
-        retry_after=retry_after(answer.headers),
-        provider_request_id=answer.headers.get("x-request-id", ""),
-        status=answer.status,
-    )
-
-
-def _error_code(body: bytes) -> tuple[str, str]:
-    try:
-        error = json.loads(body)["error"]
-        return _short(error.get("code")), _short(error.get("type"))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return "", ""
-
-
-def _short(value: object) -> str:
-    return value if isinstance(value, str) and len(value) <= 64 and value.isascii() and value.isprintable() else ""
-
-
-@dataclass(frozen=True)
-class _Item:
-    data: bytes
-    url: str
-    revised_prompt: str
-
-
-@dataclass(frozen=True)
-class _Parsed:
-    items: tuple[_Item, ...]
-    id: str
-    usage: Mapping[str, int]
-
-
-def _parse(body: bytes, call: ProviderCall) -> _Parsed:
-    try:
-        answer = json.loads(body)
-        data = answer["data"]
-        items = tuple(_item(entry) for entry in data[: call.count])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise broken(f"the answer cannot be read ({type(error).__name__})") from error
-    if not items:
-        raise broken("the answer holds no picture")
-    usage = answer.get("usage") or {}
-    return _Parsed(items, str(answer.get("id") or ""), _counts(usage) if isinstance(usage, dict) else {})
-
-
-def _item(entry: Mapping[str, Any]) -> _Item:
-    encoded, url = entry.get("b64_json"), entry.get("url")
-    revised = entry.get("revised_prompt")
-    data = base64.b64decode(encoded, validate=True) if encoded else b""
-    if not data and not (isinstance(url, str) and url.startswith(("http://", "https://"))):
-        raise KeyError("b64_json")
-    return _Item(data, url or "", revised if isinstance(revised, str) else "")
-
-
-def _counts(usage: Mapping[str, Any]) -> dict[str, int]:
-    return {name: value for name, value in usage.items() if isinstance(value, int)}
-
-
-async def _parse_off_loop(body: bytes, call: ProviderCall) -> _Parsed:
-    if len(body) <= THREAD_BYTES:
-        return _parse(body, call)
-    return await asyncio.to_thread(_parse, body, call)
+    async def _streamed(
+        self, request: HttpRequest, call: ProviderCall, watched: Watched, ends: float
+    ) -> ProviderResult:
+        async with self._http.stream(request) as answer:
+            if answer.status != 200 or "text/event-stream" not in answer.headers.get("Content-Type", ""):
+                body = b"".join([part async for part in answer.parts])
+                return await self._read(HttpAnswer(answer.status, answer.headers, body), call, ends)
+            told = await completed(answer, watched)
+            return await self._result(told, [told], answer.headers, call, ends)

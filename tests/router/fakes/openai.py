@@ -1,8 +1,9 @@
-"""A strict OpenAI-compatible images server on loopback, that counts what it is asked.
+"""A strict server with OpenAI's images API on loopback, that counts what it is asked.
 
-It refuses what the real ones refuse (unknown fields, wrong types, missing headers, fields of another model family) and
-fails on request: a prompt that begins with `fail:<name>` fails that way, `fail:<name>:<n>` only the first n times that
-this prompt is asked. `FAILURES` lists the names. It also stands in for hosted providers in crash tests and benchmarks:
+It refuses what the real ones refuse (unknown fields, wrong types, missing headers, fields of another model family,
+masks without transparency) and fails on request: a prompt that begins with `fail:<name>` fails that way,
+`fail:<name>:<n>` only the first n times that this prompt is asked. `FAILURES` and `openai_streams` list the names. It
+also stands in for hosted providers in crash tests and benchmarks:
 
     python -m tests.router.fakes.openai --port 9000 --size small --latency 0
 
@@ -17,96 +18,52 @@ import collections
 import itertools
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
+from tests.router.fakes.openai_fields import EDIT, GENERATE, INPAINT, UPSCALE, Read, read_form, read_json, wrong
+from tests.router.fakes.openai_streams import USAGE, streamed
 from tests.router.fakes.pictures import picture
+from tests.router.fakes.vendor import Fields, broken_off, drop
 
-Fields = dict[str, Any]
-Check = Callable[[Any], bool]
-
-
-def _whole(low: int, high: int) -> Check:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-
-
-def _one_of(*allowed: str) -> Check:
-    return lambda value: value in allowed
-
-
-def _number(low: float, high: float) -> Check:
-    return lambda value: isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-def _text(most: int) -> Check:
-    return lambda value: isinstance(value, str) and 0 < len(value) <= most
-
-
-def _size(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.fullmatch(r"auto|[1-9]\d{1,3}x[1-9]\d{1,3}", value))
-
-
-_COMMON: dict[str, Check] = {"prompt": _text(32_000), "model": _text(200), "n": _whole(1, 10), "size": _size}
-
-FAMILIES: dict[str, dict[str, Check]] = {
-    "gpt-image": {
-        **_COMMON,
-        "quality": _one_of("auto", "low", "medium", "high"),
-        "background": _one_of("auto", "opaque", "transparent"),
-        "output_format": _one_of("png", "jpeg", "webp"),
-        "output_compression": _whole(0, 100),
-        "moderation": _one_of("auto", "low"),
-        "safety_identifier": _text(64),
-    },
-    "dall-e": {
-        **_COMMON,
-        "quality": _one_of("standard", "hd"),
-        "style": _one_of("vivid", "natural"),
-        "response_format": _one_of("b64_json", "url"),
-        "user": _text(64),
-    },
-    "": {
-        **_COMMON,
-        "response_format": _one_of("b64_json", "url"),
-        "negative_prompt": _text(32_000),
-        "seed": _whole(0, 2**32 - 1),
-        "num_inference_steps": _whole(1, 200),
-        "guidance_scale": _number(0, 20),
-        "output_format": _one_of("png", "jpeg", "webp"),
-    },
+Failures = Mapping[str, Callable[[], web.Response]]
+LIMITS = {
+    "x-ratelimit-remaining-requests": "41",
+    "x-ratelimit-reset-requests": "1m6s",
+    "x-ratelimit-remaining-tokens": "150000",
+    "x-ratelimit-reset-tokens": "20ms",
 }
-"""Fields by the beginning of the model's name; the empty one is every other server."""
+"""What it tells of its limits with every answer but a lone `no_id`."""
 
 
-def _error(status: int, code: str | None, kind: str = "invalid_request_error", **headers: str) -> web.Response:
+def error(status: int, code: str | None, kind: str = "invalid_request_error", **headers: str) -> web.Response:
     body = {"error": {"message": f"stub says {code or status}", "type": kind, "param": None, "code": code}}
     return web.json_response(body, status=status, headers={k.replace("_", "-"): v for k, v in headers.items()})
 
 
-FAILURES: dict[str, Callable[[], web.Response]] = {
-    "moderation": lambda: _error(400, "moderation_blocked", "image_generation_user_error"),
-    "policy": lambda: _error(400, "content_policy_violation"),
-    "bad_request": lambda: _error(400, "invalid_value"),
+FAILURES: Failures = {
+    "moderation": lambda: error(400, "moderation_blocked", "image_generation_user_error"),
+    "policy": lambda: error(400, "content_policy_violation"),
+    "bad_request": lambda: error(400, "invalid_value"),
     "unprocessable": lambda: web.json_response({"detail": "size is not served"}, status=422),
-    "too_large": lambda: _error(413, None),
-    "no_model": lambda: _error(404, "model_not_found"),
-    "unauthorized": lambda: _error(401, "invalid_api_key"),
-    "forbidden": lambda: _error(403, "unsupported_country_region_territory"),
-    "payment": lambda: _error(402, None),
-    "quota": lambda: _error(429, "insufficient_quota", "insufficient_quota"),
-    "billing": lambda: _error(400, "billing_hard_limit_reached"),
-    "rate_limited": lambda: _error(429, "rate_limit_exceeded", "requests", retry_after="7"),
-    "rate_limited_ms": lambda: _error(429, "rate_limit_exceeded", "requests", retry_after_ms="1500"),
-    "rate_limited_bare": lambda: _error(429, "rate_limit_exceeded", "requests"),
-    "error500": lambda: _error(500, None, "server_error"),
-    "overloaded": lambda: _error(503, None, "server_error"),
-    "site_overloaded": lambda: _error(529, None, "server_error"),
-    "request_timeout": lambda: _error(408, None, "server_error"),
-    "bad_gateway": lambda: _error(502, None, "server_error"),
-    "gateway_timeout": lambda: _error(504, None, "server_error"),
+    "too_large": lambda: error(413, None),
+    "no_model": lambda: error(404, "model_not_found"),
+    "unauthorized": lambda: error(401, "invalid_api_key"),
+    "forbidden": lambda: error(403, "unsupported_country_region_territory"),
+    "payment": lambda: error(402, None),
+    "quota": lambda: error(429, "insufficient_quota", "insufficient_quota"),
+    "billing": lambda: error(400, "billing_hard_limit_reached"),
+    "rate_limited": lambda: error(429, "rate_limit_exceeded", "requests", retry_after="7"),
+    "rate_limited_ms": lambda: error(429, "rate_limit_exceeded", "requests", retry_after_ms="1500"),
+    "rate_limited_bare": lambda: error(429, "rate_limit_exceeded", "requests"),
+    "error500": lambda: error(500, None, "server_error"),
+    "overloaded": lambda: error(503, None, "server_error"),
+    "site_overloaded": lambda: error(529, None, "server_error"),
+    "request_timeout": lambda: error(408, None, "server_error"),
+    "bad_gateway": lambda: error(502, None, "server_error"),
+    "gateway_timeout": lambda: error(504, None, "server_error"),
     "bad_json": lambda: web.Response(text='{"created": 1, "data": [{"b64_', content_type="application/json"),
     "not_an_object": lambda: web.json_response(["no", "object"]),
     "no_data": lambda: web.json_response({"created": 1, "data": []}),
@@ -133,6 +90,10 @@ class StubConfig:
 class OpenAIStub:
     """The server. `start` binds, `stop` frees; `base_url` is what a client is configured with."""
 
+    failures: Failures = FAILURES
+    client_id = "X-Client-Request-Id"
+    request_id = "x-request-id"
+
     def __init__(self, config: StubConfig | None = None) -> None:
         self._config = config or StubConfig()
         self._picture = picture(self._config.size)
@@ -146,19 +107,29 @@ class OpenAIStub:
         """The same by `X-Client-Request-Id`."""
         self.bodies: list[Fields] = []
         """The last hundred bodies that passed the checks."""
+        self.files: Mapping[str, bytes] = {}
+        """The pictures of the last of them, by field."""
         self.asked = asyncio.Condition()
         self.base_url = ""
+        self.origin = ""
 
     async def start(self) -> None:
         """Bind to loopback."""
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_post("/v1/images/generations", self._generate)
+        self.routes(app)
         app.router.add_get("/files/{name}", self._file)
         app.router.add_get("/_stub/posts", self._counters)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self._config.port, shutdown_timeout=0.1).start()
-        self.base_url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/v1"
+        self.origin = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        self.base_url = f"{self.origin}/v1"
+
+    def routes(self, app: web.Application) -> None:
+        """Where the API is."""
+        for path in (GENERATE, EDIT, INPAINT, UPSCALE):
+            app.router.add_post(f"/v1/images/{{path:{path}}}", self.draw)
+        app.router.add_get("/v1/models", self.list_models)
 
     async def stop(self) -> None:
         """Free the port."""
@@ -173,34 +144,47 @@ class OpenAIStub:
     async def _counters(self, _request: web.Request) -> web.Response:
         return web.json_response({"prompts": self.posts, "attempts": self.attempts})
 
-    async def _generate(self, request: web.Request) -> web.StreamResponse:
-        refused = self._check_headers(request)
-        if refused is not None:
-            return refused
-        body = await request.json()
-        wrong = check_fields(body)
-        if wrong:
-            return _error(400, f"unknown_or_invalid:{','.join(wrong)}")
-        await self._count(request, body)
+    async def list_models(self, request: web.Request) -> web.Response:
+        """The models, to whom the key belongs."""
+        if not self.knows(request):
+            return self.failures["unauthorized"]()
+        return web.json_response(
+            {"object": "list", "data": [{"id": f"model-{n}", "object": "model"} for n in range(7)]}
+        )
+
+    async def draw(self, request: web.Request) -> web.StreamResponse:
+        """Order pictures."""
+        if not self.knows(request):
+            return self.failures["unauthorized"]()
+        if not request.headers.get(self.client_id):
+            return error(400, "missing_header")
+        path = request.match_info["path"]
+        formed = request.content_type == "multipart/form-data"
+        if not formed and (path != GENERATE or request.content_type != "application/json"):
+            return error(415, "unsupported_media_type")
+        read = await (read_form(request) if formed else read_json(request))
+        return await self.drawn(request, read, path)
+
+    async def drawn(self, request: web.Request, read: Read, path: str) -> web.StreamResponse:
+        """The answer to what was read."""
+        if refused := wrong(read, path):
+            return error(400, f"unknown_or_invalid:{','.join(refused)}")
+        prompt = read.fields.get("prompt", "upscale")
+        await self._count(request, read, prompt)
         if self._config.latency:
             await asyncio.sleep(self._config.latency)
-        failure = self._failure(body["prompt"])
-        return await self._answer(request, body, failure)
+        return await self._answer(request, read.fields, self._failure(prompt))
 
-    def _check_headers(self, request: web.Request) -> web.Response | None:
-        if request.headers.get("Authorization") != f"Bearer {self._config.key}":
-            return _error(401, "invalid_api_key")
-        if request.content_type != "application/json":
-            return _error(415, "unsupported_media_type")
-        if not request.headers.get("X-Client-Request-Id"):
-            return _error(400, "missing_header")
-        return None
+    def knows(self, request: web.Request) -> bool:
+        """Whether the request carries the key."""
+        return request.headers.get("Authorization") == f"Bearer {self._config.key}"
 
-    async def _count(self, request: web.Request, body: Fields) -> None:
+    async def _count(self, request: web.Request, read: Read, prompt: str) -> None:
         async with self.asked:
-            self.posts[body["prompt"]] += 1
-            self.attempts[request.headers["X-Client-Request-Id"]] += 1
-            self.bodies = [*self.bodies[-99:], body]
+            self.posts[prompt] += 1
+            self.attempts[request.headers[self.client_id]] += 1
+            self.bodies = [*self.bodies[-99:], read.fields]
+            self.files = read.files
             self.asked.notify_all()
 
     def _failure(self, prompt: str) -> str:
@@ -209,37 +193,39 @@ class OpenAIStub:
             return ""
         return match[1]
 
-    async def _answer(self, request: web.Request, body: Fields, failure: str) -> web.StreamResponse:
-        if failure in FAILURES:
-            return self._identified(FAILURES[failure]())
+    async def _answer(self, request: web.Request, fields: Fields, failure: str) -> web.StreamResponse:
+        if failure in self.failures:
+            return self._identified(self.failures[failure]())
         if failure == "silent":
             await asyncio.Event().wait()
         if failure == "reset":
-            _drop(request)
+            drop(request)
         if failure == "reset_midway":
-            return await self._broken_off(request)
-        return self._pictures(body, failure)
+            return await broken_off(request, b'{"created":1,"data":[{"b64_json":"iVBO')
+        if fields.get("stream") and not failure.startswith("url"):
+            return await streamed(request, self._serial, fields, failure)
+        return self._pictures(fields, failure)
 
-    def _pictures(self, body: Fields, failure: str) -> web.Response:
-        count = body.get("n", 1) - (failure == "fewer")
+    def _pictures(self, fields: Fields, failure: str) -> web.Response:
+        count = fields.get("n", 1) - (failure == "fewer")
         if failure.startswith("url"):
             data = b",".join(b'{"url":"%s","revised_prompt":"revised"}' % self._url(failure) for _ in range(count))
         else:
             data = b",".join(b'{"b64_json":"%s"}' % self._picture.base64(next(self._serial)) for _ in range(count))
-        usage = b'{"input_tokens":10,"output_tokens":100,"total_tokens":110,"input_tokens_details":{"text_tokens":10}}'
         answer = web.Response(
-            body=b'{"created":1,"data":[%s],"usage":%s}' % (data, usage), content_type="application/json"
+            body=b'{"created":1,"data":[%s],"usage":%s}' % (data, USAGE), content_type="application/json"
         )
         return answer if failure == "no_id" else self._identified(answer)
 
     def _identified(self, answer: web.Response) -> web.Response:
-        answer.headers["x-request-id"] = f"req_{next(self._serial):08d}"
+        answer.headers[self.request_id] = f"req_{next(self._serial):08d}"
+        answer.headers.update(LIMITS)
         return answer
 
     def _url(self, failure: str) -> bytes:
         name = f"{failure}-{next(self._serial)}.png"
         self._urls[name] = self._picture.png(next(self._serial))
-        return f"{self.base_url.removesuffix('/v1')}/files/{name}".encode()
+        return f"{self.origin}/files/{name}".encode()
 
     async def _file(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -249,28 +235,6 @@ class OpenAIStub:
         if name.startswith("url_flaky") and self._downloads[name] == 1:
             return web.Response(status=503)
         return web.Response(body=self._urls[name], content_type="image/png")
-
-    async def _broken_off(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": "100000"})
-        await response.prepare(request)
-        await response.write(b'{"created":1,"data":[{"b64_json":"iVBO')
-        _drop(request)
-        return response
-
-
-def _drop(request: web.Request) -> None:
-    if request.transport is not None:
-        request.transport.abort()
-
-
-def check_fields(body: Any) -> list[str]:
-    """The fields of a body that the real server would refuse."""
-    if not isinstance(body, dict):
-        return ["body"]
-    family = next(name for name in FAMILIES if str(body.get("model", "")).startswith(name))
-    allowed = FAMILIES[family]
-    wrong = [name for name, value in body.items() if name not in allowed or not allowed[name](value)]
-    return wrong + [name for name in ("prompt", "model") if name not in body]
 
 
 async def _serve(config: StubConfig) -> None:

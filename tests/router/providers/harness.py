@@ -17,7 +17,14 @@ from tests.router.providers.harness_bfl import (
     UltraHarness,
 )
 from tests.router.providers.harness_imagemesh import OwnEngineHarness
-from tests.router.providers.harness_openai import DallEHarness, GptImageHarness, OpenAIHarness
+from tests.router.providers.harness_openai import (
+    GptImageHarness,
+    LocalAIHarness,
+    OpenAIHarness,
+    SglangHarness,
+    StreamedHarness,
+    VllmOmniHarness,
+)
 from tests.router.providers.harness_replicate import DeploymentHarness, ReplicateHarness
 
 HARNESSES: Mapping[str, type[Harness]] = {
@@ -30,7 +37,10 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "imagemesh": OwnEngineHarness,
     "openai-compatible": OpenAIHarness,
     "openai-gpt-image": GptImageHarness,
-    "openai-dall-e": DallEHarness,
+    "openai-gpt-image-streamed": StreamedHarness,
+    "openai-localai": LocalAIHarness,
+    "openai-sglang": SglangHarness,
+    "openai-vllm-omni": VllmOmniHarness,
     "replicate": ReplicateHarness,
     "replicate-deployment": DeploymentHarness,
 }

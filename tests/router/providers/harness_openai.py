@@ -47,10 +47,25 @@ _HTTP_FAILURES = (
 )
 
 
+_STREAM_FAILURES = (
+    Provoked("fail:stream_refused", ErrorKind.REFUSED),
+    Provoked("fail:stream_error", ErrorKind.OVERLOADED),
+    Provoked("fail:stream_odd", ErrorKind.BROKEN_ANSWER),
+    Provoked("fail:stream_broken", ErrorKind.BROKEN_ANSWER),
+    Provoked("fail:stream_cut", ErrorKind.UNKNOWN_OUTCOME),
+    Provoked("fail:stream_ends", ErrorKind.UNKNOWN_OUTCOME),
+    Provoked("fail:stream_stall", ErrorKind.UNKNOWN_OUTCOME),
+)
+SETTINGS = {"partial_images": "2", "stream_idle_s": "1"}
+
+
 class OpenAIHarness(Harness):
-    failures = _HTTP_FAILURES
+    failures: tuple[Provoked, ...] = _HTTP_FAILURES
     stall = "fail:silent"
+    kind = "openai"
     variant = ""
+    settings: Mapping[str, str] = {}
+    stub_type = OpenAIStub
     absent: Mapping[str, str] = {
         "resume": "the images API answers in the same call",
         "cancel": "the images API has no way to call off a request",
@@ -58,29 +73,32 @@ class OpenAIHarness(Harness):
     }
 
     def __init__(self) -> None:
-        self._stub = OpenAIStub()
+        self.stub = self.stub_type()
         self._http = PooledHttpClient()
 
     async def start(self) -> Provider:
-        await self._stub.start()
-        account = Account("stub", self._stub.base_url, SecretStr("sk-stub"), self.variant)
-        return OpenAIImages(account, self._http)
+        await self.stub.start()
+        account = Account("stub", self.stub.base_url, SecretStr("sk-stub"), self.variant, settings=self.settings)
+        return self.open(account, self._http)
+
+    def open(self, account: Account, http: PooledHttpClient) -> Provider:
+        return OpenAIImages(account, http)
 
     async def stop(self) -> None:
         await self._http.close()
-        await self._stub.stop()
+        await self.stub.stop()
 
     async def stop_fake(self) -> None:
-        await self._stub.stop()
+        await self.stub.stop()
 
     async def until_asked(self, prompt: str) -> None:
-        await self._stub.until_asked(prompt)
+        await self.stub.until_asked(prompt)
 
     def times_asked(self, prompt: str) -> int:
-        return self._stub.posts[prompt]
+        return self.stub.posts[prompt]
 
     def fields_sent(self) -> Mapping[str, object]:
-        return self._stub.bodies[-1]
+        return self.stub.bodies[-1]
 
     @property
     def expected_fields(self) -> Mapping[str, object]:
@@ -97,11 +115,84 @@ class OpenAIHarness(Harness):
             "output_format": "png",
         }
 
+    def expected(self, operation: str) -> Mapping[str, object]:
+        fields = self.expected_fields
+        if operation == "TEXT_TO_IMAGE":
+            return fields
+        return {**{name: value for name, value in fields.items() if name != "size"}, **self.sources(operation)}
+
+    def sources(self, operation: str) -> Mapping[str, object]:
+        """What an operation on pictures adds, and changes."""
+        return {"image": "png 64x64"}
+
+
+class SglangHarness(OpenAIHarness):
+    variant = "sglang"
+    model = "sglang-model"
+    fields: Mapping[str, object] = {
+        "compression": 80,
+        "options": {"true_cfg_scale": 3.5, "enable_teacache": True},
+    }
+
+    @property
+    def expected_fields(self) -> Mapping[str, object]:
+        added = {"output_compression": 80, "true_cfg_scale": 3.5, "enable_teacache": True}
+        return {**super().expected_fields, **added}
+
+
+class VllmOmniHarness(OpenAIHarness):
+    variant = "vllm-omni"
+    model = "omni-model"
+    fields: Mapping[str, object] = {"options": {"flow_shift": 3.0}}
+
+    @property
+    def expected_fields(self) -> Mapping[str, object]:
+        return {**super().expected_fields, "flow_shift": 3.0}
+
+    def sources(self, operation: str) -> Mapping[str, object]:
+        mask = {} if operation == "IMAGE_TO_IMAGE" else {"mask_image": "png 64x64"}
+        strength = {} if operation == "EDIT" else {"strength": 0.6}
+        return {"image": "png 64x64", **mask, **strength}
+
+
+class LocalAIHarness(OpenAIHarness):
+    variant = "localai"
+    model = "localai-model"
+
+    @property
+    def expected_fields(self) -> Mapping[str, object]:
+        return {
+            "model": self.model,
+            "prompt": "a red fox|blur",
+            "n": 1,
+            "size": "512x256",
+            "step": 12,
+            "response_format": "b64_json",
+        }
+
+    def expected(self, operation: str) -> Mapping[str, object]:
+        if operation == "UPSCALE":
+            return {"model": self.model, "image": "png 64x64", "scale": 4}
+        if operation == "INPAINT":
+            told = {"model": self.model, "prompt": "a red fox|blur", "steps": 12}
+            return {**told, "image": "png 64x64", "mask": "png 64x64"}
+        return super().expected(operation)
+
+    def sources(self, operation: str) -> Mapping[str, object]:
+        return {"file": "png 64x64"} if operation == "IMAGE_TO_IMAGE" else {"ref_images": ["png 64x64"]}
+
+    def times_asked(self, prompt: str) -> int:
+        return self.stub.posts[prompt] + self.stub.posts[f"{prompt}|blur"]
+
+    async def until_asked(self, prompt: str) -> None:
+        await self.stub.until_asked(f"{prompt}|blur")
+
 
 class GptImageHarness(OpenAIHarness):
     variant = "gpt-image"
     model = "gpt-image-2"
     fields: Mapping[str, object] = {"quality": "high"}
+    user = "safety_identifier"
 
     @property
     def expected_fields(self) -> Mapping[str, object]:
@@ -113,23 +204,19 @@ class GptImageHarness(OpenAIHarness):
             "quality": "high",
             "output_format": "png",
             "background": "transparent",
-            "safety_identifier": "user-1",
+            self.user: "user-1",
         }
 
+    def sources(self, operation: str) -> Mapping[str, object]:
+        if operation == "OUTPAINT":
+            return {"image[]": "png 128x64", "mask": "png 128x64", "size": "128x64"}
+        return {"image[]": "png 64x64", **({} if operation == "IMAGE_TO_IMAGE" else {"mask": "png 64x64"})}
 
-class DallEHarness(OpenAIHarness):
-    variant = "dall-e"
-    model = "dall-e-3"
-    fields: Mapping[str, object] = {"quality": "hd"}
+
+class StreamedHarness(GptImageHarness):
+    failures = (*_HTTP_FAILURES, *_STREAM_FAILURES)
+    settings = SETTINGS
 
     @property
     def expected_fields(self) -> Mapping[str, object]:
-        return {
-            "model": self.model,
-            "prompt": "a red fox",
-            "n": 1,
-            "size": "512x256",
-            "quality": "hd",
-            "response_format": "b64_json",
-            "user": "user-1",
-        }
+        return {**super().expected_fields, "stream": True, "partial_images": 2}
