@@ -17,7 +17,6 @@ Who can write to the database can still append: the hashes have no secret. What 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -81,8 +80,9 @@ class Verification:
     async def _once(self, head: Head, first: int) -> Report:
         report = Report()
         walk = _Walk(self._reader, head)
-        report.found(await walk.begin(first))
+        await walk.begin(first)
         report.found(await walk.go())
+        report.found(await walk.unsaid(report.broken))
         report.checked = walk.checked
         for name, anchor in self._anchors().items():
             compared = anchor is not None and await self._compare(anchor, walk, report)
@@ -157,17 +157,15 @@ class _Walk:
         self.started_after = self.reached = head.cut_sequence
         self._chain = head.cut_chain
         self.checked = 0
-        self._emptied: Counter[int] = Counter()
+        self._emptied: dict[int, list[Row]] = {}  # facts of emptied records by the record that is to tell of them
 
-    async def begin(self, first: int) -> Break | None:
-        """Finds where to begin, and whether the chain may begin where it does."""
-        unsaid = await self._unsaid_cut()
+    async def begin(self, first: int) -> None:
+        """Finds where to begin."""
         if first - 1 > self.head.cut_sequence:
             before = await self._reader.span(first - 2, first - 1, 1)
             if before:
                 self.started_after, self._chain = first - 1, before[0]["chain"]
             self.reached = self.started_after
-        return unsaid
 
     async def go(self) -> Break | None:
         """The first record that does not fit."""
@@ -175,13 +173,12 @@ class _Walk:
         while self.reached < self.head.sequence:
             try:
                 page = await self._reader.span(self.reached, self.head.sequence, size)
-                tellers = await self._reader.named({row["erased_by"] for row in page if row["erased_by"]})
             except ValueError:  # a column holds what it cannot hold; one by one, to find where
                 if size == 1:
                     return Break(self.reached + 1, UNREADABLE)
                 size = 1
                 continue
-            broken = await asyncio.to_thread(self._check, page, tellers)
+            broken = await asyncio.to_thread(self._check, page)
             if broken or not page:
                 return broken or Break(self.reached + 1, "records are missing at the end")
         return self._unlike_head()
@@ -193,14 +190,17 @@ class _Walk:
             return Break(self.head.sequence + 1, "it stands behind the chain's head")
         return None
 
-    def _check(self, page: Sequence[Row], tellers: dict[int, Row]) -> Break | None:
+    def _check(self, page: Sequence[Row]) -> Break | None:
         for row in page:
             try:
-                finding = self._finding(row) or self._unsaid_erasure(row, tellers)
+                finding = self._finding(row)
             except (TypeError, ValueError):  # what is no hash, or no number
                 finding = UNREADABLE
             if finding:
                 return Break(self.reached + 1, finding)
+            if row["erased_by"]:
+                facts = {name: row[name] for name in ("sequence", "tenant")}
+                self._emptied.setdefault(row["erased_by"], []).append(facts)
             self.reached, self._chain = row["sequence"], row["chain"]
             self.checked += 1
         return None
@@ -214,29 +214,43 @@ class _Walk:
             return "it was changed"
         if link(self._chain, row["digest"]) != row["chain"]:
             return "it does not follow the one before it"
-        return ""
-
-    def _unsaid_erasure(self, row: Row, tellers: dict[int, Row]) -> str:
-        if not row["erased_by"]:
-            return ""
-        teller = tellers.get(row["erased_by"])
-        self._emptied[row["erased_by"]] += 1
-        said = teller is not None and teller["action"] == "ERASED" and teller["sequence"] > row["sequence"]
-        if not said or teller is None or self._emptied[row["erased_by"]] > teller["length"]:
-            return "it was emptied and no record of an erasure says so"
-        if teller["tenant"] not in ("", row["tenant"]) or any(
-            row[name] != value for name, value in emptied(row).items()
-        ):
+        if row["erased_by"] and any(row[name] != value for name, value in emptied(row).items()):
             return "it was emptied in another way than an erasure does it"
         return ""
 
-    async def _unsaid_cut(self) -> Break | None:
-        """The beginning must be told by the record of a sweep."""
-        head = self.head
-        if head.cut_sequence == 0:
+    async def unsaid(self, broken: Break | None) -> Break | None:
+        """The first record that is missing or empty without a record that says so. A record that is itself behind
+        `broken` is not asked: what happened to it is told already."""
+        asked = [by for by in self._emptied if broken is None or by < broken.sequence]
+        findings = [self._unsaid_cut(await self._reader.named([self.head.cut_by]), broken)]
+        for first in range(0, len(asked), PAGE):
+            batch = asked[first : first + PAGE]
+            tellers = await self._reader.named(batch)
+            findings += [_unsaid_erasure(self._emptied[by], tellers.get(by)) for by in batch]
+        return min((found for found in findings if found), key=lambda found: found.sequence, default=None)
+
+    def _unsaid_cut(self, tellers: dict[int, Row], broken: Break | None) -> Break | None:
+        """The chain's beginning must be told by the record of a sweep."""
+        cut, teller = self.head.cut_sequence, tellers.get(self.head.cut_by)
+        told_already = broken is not None and (
+            self.head.cut_by == broken.sequence or (teller is None and self.head.cut_by > broken.sequence)
+        )
+        if cut == 0 or told_already:
             return None
-        teller = (await self._reader.named([head.cut_by])).get(head.cut_by)
         said = teller["length"] if teller and teller["action"] == "SWEPT" else 0
-        if said != head.cut_sequence:
-            return Break(said + 1, f"records up to {head.cut_sequence} are missing and no record of a sweep says so")
+        if said != cut:
+            return Break(said + 1, f"records up to {cut} are missing and no record of a sweep says so")
         return None
+
+
+def _unsaid_erasure(emptied_rows: Sequence[Row], teller: Row | None) -> Break | None:
+    """A record of an erasure stands behind what it emptied, is of the same tenant, and counts as many."""
+    first, last = emptied_rows[0]["sequence"], emptied_rows[-1]["sequence"]
+    tenants = {row["tenant"] for row in emptied_rows}
+    if teller is None or teller["action"] != "ERASED" or teller["sequence"] < last:
+        return Break(first, "it was emptied and no record of an erasure says so")
+    if teller["tenant"] and tenants != {teller["tenant"]}:
+        return Break(first, "it was emptied by an erasure of another tenant")
+    if len(emptied_rows) > teller["length"]:
+        return Break(last, f"more records were emptied than record {teller['sequence']} says")
+    return None
