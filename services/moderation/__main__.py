@@ -14,9 +14,11 @@ from mesh.config import load
 from mesh.db import DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
 from mesh.migrate import upgrade
-from services.moderation.assembly import LAYERS, Moderation, Outside
+from services.moderation.assembly import Moderation, Outside, layers
 from services.moderation.blocklist import SOURCE, BlocklistError, read_blocklist
 from services.moderation.checkpoints import open_checkpoints
+from services.moderation.classifiers.sentence_encoder import EncoderFileError
+from services.moderation.classifiers.sentence_heads import HeadsError
 from services.moderation.config import ModerationSettings
 from services.moderation.peers.assets import IDEMPOTENT, StorageAssets
 from services.moderation.policy_files import PolicyFileError, load_policies
@@ -29,7 +31,7 @@ async def main(stopping: asyncio.Event) -> None:
     settings = load(ModerationSettings)
     token = settings.mesh_token.get_secret_value()
     try:
-        book = load_policies(settings.policy, LAYERS)
+        book = load_policies(settings.policy, layers(settings))
         blocked = read_blocklist(settings.blocklist) if settings.blocklist else []
     except (PolicyFileError, BlocklistError) as error:
         sys.stderr.write(f"{error}\n")
@@ -51,7 +53,11 @@ async def main(stopping: asyncio.Event) -> None:
         if checkpoints is not None:
             closing.push_async_callback(checkpoints.close)
         outside = Outside(database, StorageAssets(storage), keys, bus, checks, checkpoints)
-        moderation = Moderation(settings, outside, book)
+        try:
+            moderation = Moderation(settings, outside, book)
+        except (EncoderFileError, HeadsError) as error:
+            sys.stderr.write(f"{error}\nIMAGEMESH_ENCODER= (empty) runs without the text classifier\n")
+            raise SystemExit(2) from error
         await moderation.store.block(blocked, SOURCE)
         await bus.start()
         await bus.on_signal(KEY_REVOKED, keys.forget)

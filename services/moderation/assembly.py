@@ -27,12 +27,12 @@ from services.moderation import image_pipeline, rules, wire
 from services.moderation.audit_parts import Audit
 from services.moderation.audit_service import AuditService
 from services.moderation.checkpoints import CheckpointStore
-from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
+from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS, sentence
 from services.moderation.config import ModerationSettings
 from services.moderation.image_pipeline import ImagePipeline
 from services.moderation.judging import Judge
 from services.moderation.later_services import review_service
-from services.moderation.layers import Classifier
+from services.moderation.layers import C, Classifier
 from services.moderation.moderation_service import ModerationService
 from services.moderation.peers.assets import Assets
 from services.moderation.policies import PolicyBook
@@ -45,6 +45,11 @@ from services.moderation.text_pipeline import TextPipeline
 from services.moderation.verdicts import Verdict
 
 LAYERS = (rules.LAYER, image_pipeline.LAYER, *TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS)
+
+
+def layers(settings: ModerationSettings) -> tuple[str, ...]:
+    """The names of the layers that judge in this process; a policy may require these."""
+    return LAYERS if settings.encoder else tuple(name for name in LAYERS if name != sentence.NAME)
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,11 @@ class Moderation:
     def __init__(self, settings: ModerationSettings, outside: Outside, book: PolicyBook) -> None:
         limits = settings.limits()
         self.store = Store(outside.database)
-        self._texts = [make() for make in TEXT_CLASSIFIERS.values()]
-        self._images = [make() for make in IMAGE_CLASSIFIERS.values()]
+        self._texts = _made(TEXT_CLASSIFIERS, settings)
+        self._images = _made(IMAGE_CLASSIFIERS, settings)
         self._pool = ThreadPoolExecutor(limits.text_threads, thread_name_prefix="normalise")
         self._relay = Relay(outside.database, OUTBOX, outside.bus)
-        self.policies = Policies(outside.database, outside.bus, book, LAYERS)
+        self.policies = Policies(outside.database, outside.bus, book, layers(settings))
         texts = TextPipeline(self.policies.rules, self._texts, self._pool)
         shadows = Shadows(self.policies.rules, self._pool)
         self._pictures = ImagePipeline(self._images, limits.images_working, limits.images_waiting)
@@ -106,6 +111,12 @@ class Moderation:
         for classifier in classifiers:
             await classifier.close()
         self._pool.shutdown()
+
+
+def _made(table: Mapping[str, Callable[[ModerationSettings], C | None]], settings: ModerationSettings) -> list[C]:
+    """The classifiers of the table that the settings leave on."""
+    made = (make(settings) for make in table.values())
+    return [classifier for classifier in made if classifier is not None]
 
 
 def _server(settings: ModerationSettings, outside: Outside) -> Server:

@@ -10,6 +10,7 @@ from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from mesh.config import Settings
 
+ENCODER = Path(__file__).parents[2] / ".cache" / "encoder"  # where tools/setup.sh puts it
 DEFAULT_POLICY = Path(__file__).parent / "policies" / "default.yaml"
 
 
@@ -33,6 +34,9 @@ class ModerationSettings(Settings):
     storage_target: str = Field("127.0.0.1:7401", description="Storage's gRPC address, for the bytes of assets.")
     policy: Path = Field(DEFAULT_POLICY, description="The default policy's file; `tenants/*.yaml` lie beside it.")
     blocklist: Path | None = Field(None, description="File of blocked pictures, added when the service starts.")
+    encoder: str = Field(
+        str(ENCODER), description="Folder of the text classifier's encoder; empty runs without that classifier."
+    )
     images_working: int = Field(8, ge=1, le=256, description="Pictures held in memory at the same time.")
     audit_checkpoints: str = Field(
         "", description="Where the audit's checkpoints are copied to: file:///directory or s3://bucket/prefix."

@@ -53,9 +53,9 @@ def opened(policy: Policy) -> Policy:
     return policy.model_copy(update={"document": document})
 
 
-def test_the_tables_are_empty_for_now() -> None:
-    assert not TEXT_CLASSIFIERS
-    assert not IMAGE_CLASSIFIERS
+def test_the_tables_name_the_layers() -> None:
+    assert "sentence" in TEXT_CLASSIFIERS
+    assert not set(TEXT_CLASSIFIERS) & set(IMAGE_CLASSIFIERS)
 
 
 async def test_covered_categories_are_evaluated(policy: Policy) -> None:

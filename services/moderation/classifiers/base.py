@@ -18,12 +18,13 @@ class Capability:
     """What a classifier can do.
 
     categories: those it gives scores for. version: of the model, kept with every finding. timeout: seconds that one
-    judgement may take, waiting included.
+    judgement may take, waiting included. languages: those it understands (BCP 47 primary tags); empty: any.
     """
 
     categories: frozenset[Category]
     version: str
     timeout: float = 5.0
+    languages: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,10 @@ class Encoder:
         encoder._check_vectors(folder)
         return encoder
 
+    def vocabulary(self) -> dict[str, int]:
+        """Words and pieces of words with their ranks; more common ones come first."""
+        return self._tokenizer.get_vocab(with_added_tokens=False)
+
     def encode(self, texts: Sequence[str]) -> Vectors:
         """One row for each text.
 
