@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from mesh.errors import FieldViolation
 from services.router.breaker import Breakers
 from services.router.catalog import Catalog, ProviderEntry
-from services.router.providers import bfl_families, imagemesh, openai, replicate
+from services.router.providers import azure, bfl_families, imagemesh, openai, replicate
+from services.router.providers.azure import AzureImages
 from services.router.providers.base import Account, Capabilities, Provider
 from services.router.providers.bfl import Bfl
 from services.router.providers.http import HttpClient
@@ -41,6 +42,7 @@ class Adapter:
 
 
 ADAPTERS: Mapping[str, Adapter] = {
+    "azure": Adapter(lambda account, shared: AzureImages(account, shared.http), azure.capabilities),
     "bfl": Adapter(lambda account, shared: Bfl(account, shared.http), bfl_families.capabilities),
     "imagemesh": Adapter(lambda account, shared: OwnEngine(account, shared.inference), imagemesh.capabilities),
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),

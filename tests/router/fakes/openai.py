@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from tests.router.fakes.openai_fields import EDIT, GENERATE, INPAINT, UPSCALE, Read, read_form, read_json, wrong
+from tests.router.fakes.openai_fields import EDIT, FLUX, GENERATE, INPAINT, UPSCALE, Read, read_form, read_json, wrong
 from tests.router.fakes.openai_streams import USAGE, streamed
 from tests.router.fakes.pictures import picture
 from tests.router.fakes.vendor import Fields, broken_off, drop
@@ -96,6 +96,7 @@ class OpenAIStub:
 
     def __init__(self, config: StubConfig | None = None) -> None:
         self._config = config or StubConfig()
+        self.key = self._config.key
         self._picture = picture(self._config.size)
         self._serial = itertools.count(1)
         self._runner: web.AppRunner | None = None
@@ -145,25 +146,35 @@ class OpenAIStub:
         return web.json_response({"prompts": self.posts, "attempts": self.attempts})
 
     async def list_models(self, request: web.Request) -> web.Response:
-        """The models, to whom the key belongs."""
-        if not self.knows(request):
-            return self.failures["unauthorized"]()
+        """The models, for those who have the key."""
+        if refused := self.refused(request):
+            return refused
         return web.json_response(
             {"object": "list", "data": [{"id": f"model-{n}", "object": "model"} for n in range(7)]}
         )
 
     async def draw(self, request: web.Request) -> web.StreamResponse:
         """Order pictures."""
+        if refused := self.refused(request):
+            return refused
+        path = self.path(request)
+        if request.content_type != "multipart/form-data" and path not in (GENERATE, FLUX):
+            return error(415, "unsupported_media_type")
+        return await self.drawn(request, await self.read(request, path), path)
+
+    def path(self, request: web.Request) -> str:
+        """Which of the paths was asked."""
+        return request.match_info["path"]
+
+    def refused(self, request: web.Request) -> web.Response | None:
+        """What is wrong with address and headers."""
         if not self.knows(request):
             return self.failures["unauthorized"]()
-        if not request.headers.get(self.client_id):
-            return error(400, "missing_header")
-        path = request.match_info["path"]
-        formed = request.content_type == "multipart/form-data"
-        if not formed and (path != GENERATE or request.content_type != "application/json"):
-            return error(415, "unsupported_media_type")
-        read = await (read_form(request) if formed else read_json(request))
-        return await self.drawn(request, read, path)
+        return None if request.headers.get(self.client_id) else error(400, "missing_header")
+
+    async def read(self, request: web.Request, path: str) -> Read:
+        """The body."""
+        return await (read_form(request) if path != GENERATE else read_json(request))
 
     async def drawn(self, request: web.Request, read: Read, path: str) -> web.StreamResponse:
         """The answer to what was read."""
@@ -177,7 +188,7 @@ class OpenAIStub:
 
     def knows(self, request: web.Request) -> bool:
         """Whether the request carries the key."""
-        return request.headers.get("Authorization") == f"Bearer {self._config.key}"
+        return request.headers.get("Authorization") == f"Bearer {self.key}"
 
     async def _count(self, request: web.Request, read: Read, prompt: str) -> None:
         async with self.asked:

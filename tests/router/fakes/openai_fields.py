@@ -31,7 +31,7 @@ from tests.router.fakes.vendor import (
 )
 
 Checks = Mapping[str, Check]
-GENERATE, EDIT, INPAINT, UPSCALE = "generations", "edits", "inpainting", "upscale"
+GENERATE, EDIT, INPAINT, UPSCALE, FLUX = "generations", "edits", "inpainting", "upscale", "flux"
 
 _COMMON: Checks = {
     "prompt": text(32_000),
@@ -62,6 +62,16 @@ _DIFFUSION: Checks = {
 }
 _COMPRESSED: Checks = {**_DIFFUSION, "output_compression": whole(0, 100), "true_cfg_scale": number(0, 20)}
 _LOCALAI: Checks = {**_COMMON, "step": whole(1, 200), "response_format": one_of("b64_json", "url")}
+INPUT_IMAGES = ("input_image", *(f"input_image_{number}" for number in range(2, 9)))
+_FLUX_2: Checks = {
+    "prompt": text(32_000),
+    "model": one_of("FLUX.2-pro", "FLUX.2-flex"),
+    "width": whole(64, 4096),
+    "height": whole(64, 4096),
+    "seed": whole(0, 2**32 - 1),
+    "output_format": one_of("png", "jpeg"),
+    **dict.fromkeys(INPUT_IMAGES, a_picture),
+}
 _FLUX_1: Checks = {**_COMMON, "output_format": one_of("png", "jpeg")}
 
 
@@ -76,7 +86,8 @@ def _pictures(value: object) -> bool:
 FAMILIES: Mapping[str, Mapping[str, Checks]] = {
     "gpt-image": {GENERATE: _OPENAI, EDIT: _edits(_OPENAI, "image[]", "mask")},
     "azure": {GENERATE: _AZURE, EDIT: _edits(_AZURE, "image[]", "mask")},
-    "flux.1": {GENERATE: _FLUX_1, EDIT: _edits(_FLUX_1)},
+    "FLUX.1": {GENERATE: _FLUX_1, EDIT: _edits(_FLUX_1)},
+    "FLUX.2": {FLUX: _FLUX_2},
     "sglang": {
         GENERATE: {**_COMPRESSED, "enable_teacache": flag},
         EDIT: _edits({**_COMPRESSED, "enable_teacache": flag}),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.replicate import ReplicateFake
 from tests.router.fakes.vendor import VendorFake
+from tests.router.providers.harness_azure import AzureHarness, ClassicHarness, FoundryFlux1Harness, FoundryFlux2Harness
 from tests.router.providers.harness_base import Harness
 from tests.router.providers.harness_bfl import (
     BflHarness,
@@ -28,6 +29,10 @@ from tests.router.providers.harness_openai import (
 from tests.router.providers.harness_replicate import DeploymentHarness, ReplicateHarness
 
 HARNESSES: Mapping[str, type[Harness]] = {
+    "azure": AzureHarness,
+    "azure-classic": ClassicHarness,
+    "azure-flux-1": FoundryFlux1Harness,
+    "azure-flux-2": FoundryFlux2Harness,
     "bfl": BflHarness,
     "bfl-flux-2": Flux2Harness,
     "bfl-flux-3": Flux3Harness,

@@ -13,7 +13,7 @@ from services.router.providers.openai import OpenAIImages
 from tests.router.fakes.openai import OpenAIStub
 from tests.router.providers.harness_base import Harness, Provoked
 
-_HTTP_FAILURES = (
+HTTP_FAILURES = (
     Provoked("fail:moderation", ErrorKind.REFUSED),
     Provoked("fail:policy", ErrorKind.REFUSED),
     Provoked("fail:bad_request", ErrorKind.BAD_REQUEST),
@@ -60,12 +60,12 @@ SETTINGS = {"partial_images": "2", "stream_idle_s": "1"}
 
 
 class OpenAIHarness(Harness):
-    failures: tuple[Provoked, ...] = _HTTP_FAILURES
+    failures: tuple[Provoked, ...] = HTTP_FAILURES
     stall = "fail:silent"
     kind = "openai"
     variant = ""
     settings: Mapping[str, str] = {}
-    stub_type = OpenAIStub
+    stub_type: type[OpenAIStub] = OpenAIStub
     absent: Mapping[str, str] = {
         "resume": "the images API answers in the same call",
         "cancel": "the images API has no way to call off a request",
@@ -78,8 +78,11 @@ class OpenAIHarness(Harness):
 
     async def start(self) -> Provider:
         await self.stub.start()
-        account = Account("stub", self.stub.base_url, SecretStr("sk-stub"), self.variant, settings=self.settings)
+        account = Account("stub", self.base_url(), SecretStr("sk-stub"), self.variant, settings=self.settings)
         return self.open(account, self._http)
+
+    def base_url(self) -> str:
+        return self.stub.base_url
 
     def open(self, account: Account, http: PooledHttpClient) -> Provider:
         return OpenAIImages(account, http)
@@ -214,7 +217,7 @@ class GptImageHarness(OpenAIHarness):
 
 
 class StreamedHarness(GptImageHarness):
-    failures = (*_HTTP_FAILURES, *_STREAM_FAILURES)
+    failures = (*HTTP_FAILURES, *_STREAM_FAILURES)
     settings = SETTINGS
 
     @property
