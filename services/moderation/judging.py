@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -17,6 +18,7 @@ from services.moderation.rows import AuditNote
 from services.moderation.shadow import Shadows, of_image
 from services.moderation.store import Announce, Basis, Given, Store
 from services.moderation.text_pipeline import TextPipeline
+from services.moderation.text_retention import kept
 from services.moderation.verdicts import (
     Decision,
     Image,
@@ -74,7 +76,8 @@ class Judge:
             verdict = await self._unless_exempt(_verdict(subject, outcome, policy, asker.safety), outcome, policy)
             shadows = await self._shadows.of_texts(texts, outcome, book.shadows_for(asker.tenant, policy), asker.safety)
             given = Given(verdict, Basis(book.changes), shadows)
-            stored = await self._store.record(given, _note(asker, policy), self._announce)
+            note = replace(_note(asker, policy), text=await _kept(texts, policy))
+            stored = await self._store.record(given, note, self._announce)
             if stored is not None:
                 return stored
             await self._policies.refresh()
@@ -124,6 +127,12 @@ class Judge:
 
 def _subject(kind: SubjectKind, asker: Asker, sha256: str, length: int, asset_id: str = "") -> Subject:
     return Subject(kind, asker.tenant, sha256, length, asker.job_id, asset_id, asker.user)
+
+
+async def _kept(texts: Sequence[Text], policy: Policy) -> str:
+    """In a thread, since scrubbing reads every character."""
+    retention = policy.document.text_retention
+    return "" if retention == "HASHED" else await asyncio.to_thread(kept, texts, retention)
 
 
 def _note(asker: Asker, policy: Policy) -> AuditNote:
