@@ -22,7 +22,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from google.type import money_pb2
 from grpc_status import rpc_status
-from imagemesh.moderation.v1 import audit_service_pb2_grpc, review_service_pb2_grpc
+from imagemesh.moderation.v1 import review_service_pb2_grpc
 from imagemesh.router.v1 import (
     api_key_pb2,
     api_key_service_pb2,
@@ -360,13 +360,6 @@ class Reviews(review_service_pb2_grpc.ReviewServiceServicer):
         refuse(context, NOT_YET)
 
 
-class Audit(audit_service_pb2_grpc.AuditServiceServicer):
-    """For later."""
-
-    def ListAuditRecords(self, request: Any, context: Any) -> Any:
-        refuse(context, NOT_YET)
-
-
 def serve(mesh: FakeMesh) -> Callable[[], None]:
     """Starts gRPC and HTTP on free ports of loopback; call what it returns to stop both.
 
@@ -379,7 +372,6 @@ def serve(mesh: FakeMesh) -> Callable[[], None]:
         (usage_service_pb2_grpc.add_UsageServiceServicer_to_server, Usage()),  # type: ignore[abstract]
         (api_key_service_pb2_grpc.add_ApiKeyServiceServicer_to_server, Keys()),  # type: ignore[abstract]
         (review_service_pb2_grpc.add_ReviewServiceServicer_to_server, Reviews()),  # type: ignore[abstract]
-        (audit_service_pb2_grpc.add_AuditServiceServicer_to_server, Audit()),  # type: ignore[abstract]
     ):
         add(servicer, server)  # type: ignore[arg-type]
     mesh.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

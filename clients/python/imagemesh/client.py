@@ -157,6 +157,13 @@ class Client:
                     raise error from failure
             time.sleep(next_wait(waits, error))
 
+    def read(self, method: grpc.UnaryStreamMultiCallable[Q, A], request: Q, timeout: float) -> Iterator[A]:
+        """Everything that an rpc streams; one that breaks off raises, since nothing says where to go on."""
+        try:
+            yield from method(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as failure:
+            raise from_call(failure, self.target) from failure
+
     def _stream(self, method: grpc.UnaryStreamMultiCallable[Q, U], request: Q, timeout: float) -> Iterator[U]:
         end = time.monotonic() + timeout
         waits = self._connection.retries.waits()

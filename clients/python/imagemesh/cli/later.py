@@ -1,4 +1,4 @@
-"""budget, reviews, audit: declared in the contract and answered by a later version of the mesh. Each asks the mesh, so
+"""budget, reviews: declared in the contract and answered by a later version of the mesh. Each asks the mesh, so
 that the day it can answer is the day the command works."""
 
 from __future__ import annotations
@@ -10,8 +10,6 @@ from imagemesh.cli.output import json_option, print_message
 from imagemesh.cli.session import Session
 from imagemesh.client import Client
 from imagemesh.moderation.v1 import (
-    audit_service_pb2,
-    audit_service_pb2_grpc,
     review_service_pb2,
     review_service_pb2_grpc,
 )
@@ -35,13 +33,3 @@ def reviews(session: Session, as_json: bool) -> None:
     with Client(*session.moderation()) as client, told():
         stub = client.stub(review_service_pb2_grpc.ReviewServiceStub)
         print_message(client.call(stub.ListReviews, review_service_pb2.ListReviewsRequest()))
-
-
-@click.command()
-@json_option
-@click.pass_obj
-def audit(session: Session, as_json: bool) -> None:
-    """List the audit log (comes later)."""
-    with Client(*session.moderation()) as client, told():
-        stub = client.stub(audit_service_pb2_grpc.AuditServiceStub)
-        print_message(client.call(stub.ListAuditRecords, audit_service_pb2.ListAuditRecordsRequest()))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from imagemesh.cli import catalog, doctor, generate, jobs, keys, later, trace, up, usage
+from imagemesh.cli import audit, catalog, doctor, generate, jobs, keys, later, policies, trace, up, usage
 from imagemesh.cli.failures import FAILED
 from imagemesh.cli.session import Session
 
@@ -20,7 +20,9 @@ COMMANDS: tuple[click.Command, ...] = (
     *(catalog.quote, catalog.models, catalog.providers),
     usage.usage,
     keys.keys,
-    *(later.budget, later.reviews, later.audit),
+    policies.policies,
+    *(later.budget, later.reviews),
+    audit.audit,
     doctor.doctor,
 )
 
