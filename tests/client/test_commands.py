@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 
 import click
-import click
 import pytest
 from google.protobuf import json_format
 from google.protobuf.message import Message

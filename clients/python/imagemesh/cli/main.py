@@ -21,7 +21,6 @@ COMMANDS: tuple[click.Command, ...] = (
     usage.usage,
     keys.keys,
     policies.policies,
-    policies.policies,
     *(later.budget, later.reviews),
     audit.audit,
     doctor.doctor,
