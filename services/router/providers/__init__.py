@@ -11,10 +11,11 @@ from pydantic import SecretStr
 from mesh.errors import FieldViolation
 from services.router.breaker import Breakers
 from services.router.catalog import Catalog, ProviderEntry
-from services.router.providers import azure, bfl_families, imagemesh, openai, replicate
+from services.router.providers import azure, bfl_families, fal, imagemesh, openai, replicate
 from services.router.providers.azure import AzureImages
 from services.router.providers.base import Account, Capabilities, Provider
 from services.router.providers.bfl import Bfl
+from services.router.providers.fal import Fal
 from services.router.providers.http import HttpClient
 from services.router.providers.imagemesh import OwnEngine
 from services.router.providers.openai import OpenAIImages
@@ -47,6 +48,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "imagemesh": Adapter(lambda account, shared: OwnEngine(account, shared.inference), imagemesh.capabilities),
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
     "replicate": Adapter(lambda account, shared: Replicate(account, shared.http), replicate.capabilities),
+    "fal": Adapter(lambda account, shared: Fal(account, shared.http), fal.capabilities),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.router.fakes.bfl import BflFake
+from tests.router.fakes.fal import FalFake
 from tests.router.fakes.replicate import ReplicateFake
 from tests.router.fakes.vendor import VendorFake
 from tests.router.providers.harness_azure import AzureHarness, ClassicHarness, FoundryFlux1Harness, FoundryFlux2Harness
@@ -17,6 +18,7 @@ from tests.router.providers.harness_bfl import (
     KontextHarness,
     UltraHarness,
 )
+from tests.router.providers.harness_fal import FalHarness
 from tests.router.providers.harness_imagemesh import OwnEngineHarness
 from tests.router.providers.harness_openai import (
     GptImageHarness,
@@ -48,11 +50,13 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "openai-vllm-omni": VllmOmniHarness,
     "replicate": ReplicateHarness,
     "replicate-deployment": DeploymentHarness,
+    "fal": FalHarness,
 }
 """By the adapter's name in `ADAPTERS`, and a variant after the first dash."""
 
 FAKES: Mapping[str, type[VendorFake]] = {
     "bfl": BflFake,
     "replicate": ReplicateFake,
+    "fal": FalFake,
 }
 """By vendor; `python -m tests.router.fakes.run VENDOR`."""
