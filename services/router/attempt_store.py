@@ -43,7 +43,10 @@ _ADD = sa.insert(attempts).values(start_time=now_us())
 _IDENTIFY = (
     sa.update(attempts)
     .where(attempts.c.attempt_id == sa.bindparam("v_attempt"))
-    .values(provider_request_id=sa.bindparam("v_request"))
+    .values(
+        provider_request_id=sa.bindparam("v_request"),
+        account=sa.func.coalesce(sa.func.nullif(sa.bindparam("v_account", type_=sa.Text), ""), attempts.c.account),
+    )
 )
 _END = (
     sa.update(attempts)
@@ -113,9 +116,10 @@ class AttemptStore:
         """Stores the order before it is placed; returns its number within the job, from 1."""
         return await self._database.write(lambda connection: _begin(connection, lease, attempt))
 
-    async def identify(self, lease: Lease, attempt_id: str, provider_request_id: str) -> None:
-        """Stores the provider's own id of the request, so that another worker can take it up."""
-        await self._database.write(lambda connection: _identify(connection, lease, attempt_id, provider_request_id))
+    async def identify(self, lease: Lease, attempt_id: str, provider_request_id: str, account: str = "") -> None:
+        """Stores the provider's own id of the request, and its account, so that another worker can take it up."""
+        values = {"v_attempt": attempt_id, "v_request": provider_request_id, "v_account": account}
+        await self._database.write(lambda connection: _identify(connection, lease, values))
 
     async def finish(self, lease: Lease, attempt_id: str, end: AttemptEnd) -> None:
         """Stores the outcome; UNKNOWN also holds its worst cost against the budget."""
@@ -215,9 +219,9 @@ def _begin(connection: sa.Connection, lease: Lease, attempt: NewAttempt) -> int:
     return ordinal
 
 
-def _identify(connection: sa.Connection, lease: Lease, attempt_id: str, provider_request_id: str) -> None:
+def _identify(connection: sa.Connection, lease: Lease, values: dict[str, str]) -> None:
     _held_job(connection, lease)
-    connection.execute(_IDENTIFY, {"v_attempt": attempt_id, "v_request": provider_request_id})
+    connection.execute(_IDENTIFY, values)
 
 
 def _finish(connection: sa.Connection, lease: Lease, attempt_id: str, end: AttemptEnd) -> None:

@@ -29,6 +29,11 @@ class Order:
         return choice_of(self.candidate, self.provider)
 
     @property
+    def account(self) -> str:
+        """The account it was planned for; empty where the provider needs none."""
+        return "" if self.candidate.account is None else self.candidate.account.name
+
+    @property
     def worst_micros(self) -> int:
         """What it may cost at most."""
         return self.candidate.call_worst_case(len(self.indices)).micros

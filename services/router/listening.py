@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Where an order is: the provider's id of the request, and the account that took it; empty while not known."""
+
+    request_id: str = ""
+    account: str = ""
 
 
 class Watcher(Protocol):
@@ -17,17 +26,21 @@ class Watcher(Protocol):
 class OrderListener:
     """A `providers.base.Listener`: stores the provider's id, keeps it at hand, and passes progress on."""
 
-    def __init__(self, store: Callable[[str], Awaitable[None]], watcher: Watcher, request_id: str = "") -> None:
-        """`store` writes the provider's id down; `request_id` is what is known of it already."""
+    def __init__(self, store: Callable[[Placed], Awaitable[None]], watcher: Watcher, placed: Placed) -> None:
+        """`store` writes down where the order is; `placed` is what is known of that already."""
         self._store = store
         self._watcher = watcher
         self._called_back = asyncio.Event()
-        self.request_id = request_id
+        self.placed = placed
 
     async def accepted(self, provider_request_id: str) -> None:
         """See `Listener`."""
-        self.request_id = provider_request_id
-        await self._store(provider_request_id)
+        self.placed = replace(self.placed, request_id=provider_request_id)
+        await self._store(self.placed)
+
+    def chosen(self, account: str) -> None:
+        """See `Listener`."""
+        self.placed = replace(self.placed, account=account)
 
     def progress(self, step: int, steps: int) -> None:
         """See `Listener`."""

@@ -16,7 +16,7 @@ from services.router.candidates import Candidate
 from services.router.fallback import Choice, Delivered, Failed
 from services.router.jobs import AttemptState
 from services.router.leases import Attempt
-from services.router.listening import OrderListener
+from services.router.listening import OrderListener, Placed
 from services.router.peers.storage import Storage
 from services.router.providers.base import Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import Charge, ErrorKind, ProviderError, treatment
@@ -111,9 +111,10 @@ class Orders:
         order = Order(run, attempt.attempt_id, candidate, provider, attempt.indices)
         if not (provider.capabilities.resumable and attempt.provider_request_id):
             return await self._abandon(run, attempt, "the worker was lost while the provider drew")
-        sources, request_id = await sources_of(run, self._storage), attempt.provider_request_id
-        call = provider_call(order, sources, run.grace_ends)
-        return await self._settled(order, lambda listener: provider.resume(call, request_id, listener), request_id)
+        placed = Placed(attempt.provider_request_id, attempt.account)
+        call = provider_call(order, await sources_of(run, self._storage), run.grace_ends)
+        call = replace(call, account=placed.account)
+        return await self._settled(order, lambda heard: provider.resume(call, placed.request_id, heard), placed)
 
     async def call_off(self, run: Run) -> None:
         """Call off at their providers what is under way, by any run; for a job that is to be canceled."""
@@ -128,7 +129,7 @@ class Orders:
         if provider is None or not (provider.capabilities.cancelable and attempt.provider_request_id):
             return False
         try:
-            await provider.cancel(attempt.provider_request_id)
+            await provider.at(attempt.account).cancel(attempt.provider_request_id)
         except ProviderError:
             return False
         return True
@@ -158,33 +159,36 @@ class Orders:
         order.run.require_lease(self._how.lease_margin)
         return await order.provider.submit(call, listener)
 
-    async def _settled(self, order: Order, call: _Calling, request_id: str = "") -> Delivered | Failed:
-        listener = OrderListener(lambda known: self._identify(order, known), order.run.grip, request_id)
+    async def _settled(self, order: Order, call: _Calling, placed: Placed | None = None) -> Delivered | Failed:
+        planned = placed or Placed(account=order.account)
+        listener = OrderListener(lambda known: self._identify(order, known), order.run.grip, planned)
         self._listening[order.attempt_id] = listener
         try:
             result = await call(listener)
         except ProviderError as error:
-            await self._stop_waiting(order, error)
+            await self._stop_waiting(order, error, listener.placed.account)
             return await self._failed(order, error)
         except asyncio.CancelledError:
             with contextlib.suppress(MeshError):  # the lease may be lost; the next holder sees an unfinished order
-                await self._broken_off(order, listener.request_id)
+                await self._broken_off(order, listener.placed)
             raise
         finally:
             del self._listening[order.attempt_id]
+        if listener.placed.account != planned.account and not listener.placed.request_id:
+            await self._identify(order, Placed(result.provider_request_id, listener.placed.account))
         return Delivered(order.attempt_id, order.choice, order.indices[: len(result.images)], result)
 
-    async def _stop_waiting(self, order: Order, error: ProviderError) -> None:
+    async def _stop_waiting(self, order: Order, error: ProviderError, account: str) -> None:
         """Nobody waits any more for an order that the vendor may still draw: it is called off where that can be done.
         Whether it was in time is not known, so its outcome stays unknown."""
         waited = error.kind is ErrorKind.UNKNOWN_OUTCOME and error.provider_request_id
         if waited and order.provider.capabilities.cancelable:
             with contextlib.suppress(ProviderError):
-                await order.provider.cancel(error.provider_request_id)
+                await order.provider.at(account).cancel(error.provider_request_id)
 
-    async def _identify(self, order: Order, request_id: str) -> None:
-        run = order.run
-        await self._surely(run, lambda: self._attempts.identify(run.lease, order.attempt_id, request_id))
+    async def _identify(self, order: Order, placed: Placed) -> None:
+        run, known = order.run, (order.attempt_id, placed.request_id, placed.account)
+        await self._surely(run, lambda: self._attempts.identify(run.lease, *known))
 
     async def _failed(self, order: Order, error: ProviderError) -> Failed:
         safe = order.provider.capabilities.replay_safe
@@ -198,11 +202,11 @@ class Orders:
         await self._surely(order.run, lambda: self._attempts.finish(order.run.lease, order.attempt_id, end))
         return Failed(order.candidate.provider, order.candidate.model, error.kind, error.message, error.retry_after)
 
-    async def _broken_off(self, order: Order, request_id: str) -> None:
+    async def _broken_off(self, order: Order, placed: Placed) -> None:
         """The task was canceled: an order that can be taken up or called off by its id is left to who comes next."""
         can = order.provider.capabilities
-        if request_id and (can.resumable or can.cancelable):
-            await self._identify(order, request_id)  # the cancel may have come before it was stored
+        if placed.request_id and (can.resumable or can.cancelable):
+            await self._identify(order, placed)  # the cancel may have come before it was stored
         else:
             state = AttemptState.CANCELED if can.replay_safe else AttemptState.UNKNOWN
             await self._attempts.finish(order.run.lease, order.attempt_id, AttemptEnd(state, failure=_canceled()))
@@ -251,7 +255,7 @@ def _row(order: Order) -> NewAttempt:
         indices=order.indices,
         worst_micros=order.worst_micros,
         dropped=order.candidate.dropped,
-        account="" if order.candidate.account is None else order.candidate.account.name,
+        account=order.account,
     )
 
 

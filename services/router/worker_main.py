@@ -39,6 +39,8 @@ from services.router.peers.storage import StoragePeer
 from services.router.pipeline import Parts as PipelineParts
 from services.router.pipeline import Pipeline, StepHook, no_hook, pause_where_told
 from services.router.planning import Planner
+from services.router.presence import SUBJECT as WORKER
+from services.router.presence import Presence
 from services.router.providers import Connections, capabilities_of, open_providers, option_faults
 from services.router.providers.base import Provider
 from services.router.providers.http import PooledHttpClient
@@ -69,6 +71,7 @@ class Outside:
     catalog: Catalog
     breakers: Breakers
     teller: Teller
+    presence: Presence
     observed: HealthStore
     addresses: CallBackAddresses
     fetcher: UrlFetcher = field(default_factory=UrlFetcher)
@@ -81,9 +84,10 @@ async def run_worker(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         worker = Worker(_config(settings), worker_parts(outside, _hook(settings), settings.lease_seconds))
         await _listen(outside, worker)
         await outside.bus.start()
-        observing = Background("observe", outside.observed.watch)
-        observing.start()
-        closing.push_async_callback(observing.stop)
+        for name, watch in (("observe", outside.observed.watch), ("presence", outside.presence.watch)):
+            watching = Background(name, watch)
+            watching.start()
+            closing.push_async_callback(watching.stop)
         health = _health(settings, outside)
         await health.start()
         closing.push_async_callback(health.stop)
@@ -140,16 +144,26 @@ async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
     http = PooledHttpClient()
     teller = Teller(bus)
     breakers = Breakers(BreakerConfig(), time.monotonic, BreakerTalk(teller, time.time).changed)
-    providers = open_providers(catalog, os.environ, Connections(http, inference), breakers)
+    presence = Presence(new_id("wrk"), teller.tell)
+    providers = open_providers(catalog, os.environ, Connections(http, inference, presence.count), breakers)
     fetcher = UrlFetcher()
     teller.start()
     channels = (storage.close, moderation.close, inference.close)
     for close in (database.close, bus.stop, *channels, http.close, fetcher.close, teller.stop):
         closing.push_async_callback(close)
-    observed = HealthStore(database)
-    addresses = CallBackAddresses(token, settings.public_callback_url)
     return Outside(
-        database, bus, storage, moderation, providers, catalog, breakers, teller, observed, addresses, fetcher
+        database=database,
+        bus=bus,
+        storage=storage,
+        moderation=moderation,
+        providers=providers,
+        catalog=catalog,
+        breakers=breakers,
+        teller=teller,
+        presence=presence,
+        observed=HealthStore(database),
+        addresses=CallBackAddresses(token, settings.public_callback_url),
+        fetcher=fetcher,
     )
 
 
@@ -170,6 +184,7 @@ async def _listen(outside: Outside, worker: Worker) -> None:
 
     await outside.bus.on_signal("jobs.wake.*", on_wake)
     await outside.bus.on_signal(CALL_BACK + "*", on_hook)
+    await outside.bus.on_signal(WORKER + "*", outside.presence.heard)
     await outside.bus.on_signal("cancel.*", on_cancel)
     await outside.bus.on_signal(BREAKER + "*", on_breaker)
 

@@ -128,11 +128,11 @@ async def test_the_id_is_stored_however_busy_the_database_is(rig: Rig, monkeypat
     await rig.submit()
     identify, busy = rig.stores.attempts.identify, [1, 1, 1]
 
-    async def sometimes(lease: Lease, attempt_id: str, provider_request_id: str) -> None:
+    async def sometimes(lease: Lease, attempt_id: str, provider_request_id: str, account: str) -> None:
         if busy:
             busy.pop()
             raise Unavailable("the database is busy")
-        await identify(lease, attempt_id, provider_request_id)
+        await identify(lease, attempt_id, provider_request_id, account)
 
     monkeypatch.setattr(rig.stores.attempts, "identify", sometimes)
     assert isinstance(await rig.walk(await rig.claim()), Ended)

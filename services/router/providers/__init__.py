@@ -9,9 +9,11 @@ import grpc.aio
 from pydantic import SecretStr
 
 from mesh.errors import FieldViolation
+from services.router import catalog as catalogs
 from services.router.breaker import Breakers
 from services.router.catalog import Catalog, ProviderEntry
-from services.router.providers import azure, bfl_families, fal, imagemesh, openai, replicate
+from services.router.providers import azure, bfl_families, fal, imagemesh, openai, replicate, stability
+from services.router.providers.accounts import Accounts, Member
 from services.router.providers.azure import AzureImages
 from services.router.providers.base import Account, Capabilities, Provider
 from services.router.providers.bfl import Bfl
@@ -19,8 +21,10 @@ from services.router.providers.fal import Fal
 from services.router.providers.http import HttpClient
 from services.router.providers.imagemesh import OwnEngine
 from services.router.providers.openai import OpenAIImages
+from services.router.providers.pacing import Allowance, Paced, Share, alone
 from services.router.providers.replicate import Replicate
-from services.router.providers.wrappers import wrapped
+from services.router.providers.stability import Stability
+from services.router.providers.wrappers import Limited, wrapped
 
 UNBOUNDED = 256
 """Calls at once at a provider whose account sets no limit."""
@@ -32,6 +36,8 @@ class Connections:
 
     http: HttpClient
     inference: grpc.aio.Channel
+    workers: Share = alone
+    """Among how many workers the accounts' limits are shared now."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "imagemesh": Adapter(lambda account, shared: OwnEngine(account, shared.inference), imagemesh.capabilities),
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
     "replicate": Adapter(lambda account, shared: Replicate(account, shared.http), replicate.capabilities),
+    "stability": Adapter(lambda account, shared: Stability(account, shared.http), stability.capabilities),
     "fal": Adapter(lambda account, shared: Fal(account, shared.http), fal.capabilities),
 }
 
@@ -60,15 +67,21 @@ def open_providers(
     for entry in catalog.providers.values():
         if catalog.provider_obstacle(entry):
             continue
-        account = _account(catalog, entry, keys)
-        limit = next((a.max_concurrency for a in entry.accounts if catalog.configured(a)), 0)
-        opened[entry.id] = wrapped(ADAPTERS[entry.kind].open(account, connections), breakers, limit or UNBOUNDED)
+        usable = [account for account in entry.accounts if catalog.configured(account)]
+        members = [_member(entry, account, keys, connections) for account in usable]
+        opened[entry.id] = wrapped(Accounts(members), breakers)
     return opened
 
 
-def _account(catalog: Catalog, entry: ProviderEntry, keys: Mapping[str, str]) -> Account:
-    chosen = catalog.account(entry)
-    assert chosen is not None, "a provider without an account has an obstacle"
+def _member(entry: ProviderEntry, chosen: catalogs.Account, keys: Mapping[str, str], shared: Connections) -> Member:
+    """One account with its own limits."""
+    slots = chosen.max_concurrency or UNBOUNDED
+    adapter = ADAPTERS[entry.kind].open(_account(entry, chosen, keys), shared)
+    paced = Paced(Limited(adapter, slots), Allowance(chosen.requests_per_minute, shared.workers))
+    return Member(chosen.name, paced, slots, bool(chosen.dedicated))
+
+
+def _account(entry: ProviderEntry, chosen: catalogs.Account, keys: Mapping[str, str]) -> Account:
     return Account(
         provider=entry.id,
         base_url=chosen.endpoint or entry.endpoint,

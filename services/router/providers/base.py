@@ -15,40 +15,9 @@ from typing import Protocol
 from pydantic import SecretStr
 
 from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.options import OptionRule
 from services.router.providers.rates import RateHint
 from services.router.providers.webhooks import CallBack, CallBackRefusedError
-
-
-@dataclass(frozen=True)
-class OptionRule:
-    """One key of `provider_options` that an adapter takes."""
-
-    kind: type
-    """`str`, `bool`, `int` or `float`."""
-    allowed: tuple[str, ...] = ()
-    """Values of a text; empty: any text of up to 200 characters."""
-    low: float = 0.0
-    """Least number."""
-    high: float = 0.0
-    """Greatest number."""
-
-    def takes(self, value: object) -> bool:
-        """Whether `value` may be sent."""
-        if self.kind in (int, float):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            return number and self.low <= float(value) <= self.high  # type: ignore[arg-type]
-        if self.kind is str and isinstance(value, str):
-            return value in self.allowed if self.allowed else 0 < len(value) <= 200
-        return isinstance(value, self.kind)
-
-    @property
-    def description(self) -> str:
-        """What is taken, for the caller."""
-        if self.allowed:
-            return "one of " + ", ".join(self.allowed)
-        if self.kind in (int, float):
-            return f"a number from {self.low:g} to {self.high:g}"
-        return "true or false" if self.kind is bool else "a text of 1 to 200 characters"
 
 
 @dataclass(frozen=True)
@@ -205,6 +174,8 @@ class ProviderCall:
     """Only UPSCALE; 0 = the provider's default."""
     callback_url: str = ""
     """Where the vendor may tell the end (`Capabilities.webhooks`); unguessable, bound to this attempt. Empty: poll."""
+    account: str = ""
+    """The account that took the order, when it is taken up again; empty: not known, or not yet."""
     before_sending: Callable[[], None] = _go_ahead
     """Called after every wait of ours and last before the adapter; raises when the request must not go out any more."""
 
@@ -241,6 +212,9 @@ class Listener(Protocol):
 
     async def accepted(self, provider_request_id: str) -> None:
         """The provider has taken the request under this id. Returns once the id is stored."""
+
+    def chosen(self, account: str) -> None:
+        """The order goes to this account of the provider's."""
 
     def progress(self, step: int, steps: int) -> None:
         """The provider has done `step` of `steps` steps. Never blocks."""
@@ -294,6 +268,10 @@ class Provider(ABC):
             CallBackRefusedError: it is not to be believed.
         """
         raise CallBackRefusedError(f"{self.name} calls nobody back")
+
+    def at(self, account: str) -> Provider:
+        """The same provider as one of its accounts, for what concerns an order placed there."""
+        return self
 
     async def close(self) -> None:  # noqa: B027 - most adapters hold nothing
         """Free what the provider holds. May be repeated."""

@@ -11,9 +11,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from services.router.providers.base import Capabilities, OptionRule, ProviderCall
+from services.router.providers.base import Capabilities, ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.fitting import union
+from services.router.providers.options import OptionRule
 from services.router.providers.shapes import ratio_name
 
 Body = dict[str, Any]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from services.router.providers.base import Capabilities, OptionRule
+from services.router.providers.base import Capabilities
 from services.router.providers.inputs import Dialect
+from services.router.providers.options import OptionRule
 
 _JPG = {"jpeg": "jpg"}
 _FLUX_RATIOS = ("1:1", "16:9", "9:16", "3:2", "2:3", "4:3", "3:4", "4:5", "5:4", "21:9", "9:21")

@@ -1,4 +1,7 @@
-"""What stands around every adapter, one concern each, with the adapter's own face: `Traced(Breaking(Limited(x)))`."""
+"""What stands around every adapter, one concern each, with the adapter's own face.
+
+`Traced(Breaking(Accounts(Paced(Limited(adapter)), …)))`: span and breaker for the provider, limits for each account.
+"""
 
 from __future__ import annotations
 
@@ -51,6 +54,10 @@ class Wrapper(Provider):
     async def verify(self, call_back: CallBack) -> str:
         """See `Provider.verify`."""
         return await self._inner.verify(call_back)
+
+    def at(self, account: str) -> Provider:
+        """See `Provider.at`."""
+        return self._inner.at(account)
 
     async def close(self) -> None:
         """See `Provider.close`."""
@@ -162,6 +169,6 @@ class Traced(Wrapper):
         return {**labels, "error.type": outcome} if outcome else labels
 
 
-def wrapped(adapter: Provider, breakers: Breakers, concurrency: int) -> Provider:
-    """The adapter as the fallback sees it."""
-    return Traced(Breaking(Limited(adapter, concurrency), breakers))
+def wrapped(accounts: Provider, breakers: Breakers) -> Provider:
+    """A provider as the fallback sees it. Its accounts have their own limits inside."""
+    return Traced(Breaking(accounts, breakers))

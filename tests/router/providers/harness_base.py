@@ -42,12 +42,16 @@ class Heard:
     ids: list[str] = field(default_factory=list)
     steps: list[tuple[int, int]] = field(default_factory=list)
     previews: list[bytes] = field(default_factory=list)
+    accounts: list[str] = field(default_factory=list)
     call_back: asyncio.Event = field(default_factory=asyncio.Event)
     taken: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def accepted(self, provider_request_id: str) -> None:
         self.ids.append(provider_request_id)
         self.taken.set()
+
+    def chosen(self, account: str) -> None:
+        self.accounts.append(account)
 
     def progress(self, step: int, steps: int) -> None:
         self.steps.append((step, steps))
@@ -214,7 +218,7 @@ def _sources(provider: Provider, operation: str) -> dict[str, object]:
     if operation == "OUTPAINT":
         sources["margins"] = Margins(left=32, right=32)
     if operation == "UPSCALE":
-        sources["upscale_factor"] = can.upscale_factors[-1]
+        sources["upscale_factor"] = can.upscale_factors[-1] if can.upscale_factors else 0
     if can.strength and operation in ("IMAGE_TO_IMAGE", "INPAINT"):
         sources["strength"] = 0.6
     return sources

@@ -34,13 +34,13 @@ def call(timeout: float = 5.0) -> ProviderCall:
 
 async def refused(provider: ScriptedProvider, breakers: Breakers) -> ProviderError:
     with pytest.raises(ProviderError) as caught:
-        await wrapped(provider, breakers, 4).submit(call(), Heard())
+        await wrapped(provider, breakers).submit(call(), Heard())
     return caught.value
 
 
 async def test_a_healthy_call_passes_through(breakers: Breakers) -> None:
     inner = ScriptedProvider("one")
-    outer = wrapped(inner, breakers, 4)
+    outer = wrapped(inner, breakers)
     assert (outer.name, outer.capabilities) == (inner.name, inner.capabilities)
     assert len((await outer.submit(call(), Heard())).images) == 1
 
@@ -72,7 +72,7 @@ async def test_a_rate_limit_keeps_everybody_off_as_long_as_asked(breakers: Break
     await refused(inner, breakers)
     assert len(inner.calls) == 1
     clock.now += 7.0
-    assert len((await wrapped(inner, breakers, 4).submit(call(), Heard())).images) == 1
+    assert len((await wrapped(inner, breakers).submit(call(), Heard())).images) == 1
 
 
 async def test_a_full_provider_is_waited_for_within_the_call_s_time() -> None:

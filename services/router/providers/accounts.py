@@ -1,0 +1,122 @@
+"""Several accounts at one provider, used as one: dedicated capacity first, then whoever is least busy.
+
+An account that was turned away (key, credit, rate) rests, and the next one is asked within the same order: nothing was
+taken on, so nothing is charged twice. Any other failure is the provider's and goes to the fallback.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from services.router.providers.base import Capabilities, Listener, Provider, ProviderCall, ProviderResult
+from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.webhooks import CallBack, CallBackRefusedError
+
+RESTS = {ErrorKind.AUTHENTICATION: 60.0, ErrorKind.QUOTA: 60.0, ErrorKind.RATE_LIMITED: 1.0}
+"""Seconds an account rests after being turned away, unless the vendor names a time."""
+
+
+@dataclass
+class Member:
+    """One account, ready to be used. `slots`: calls at once."""
+
+    name: str
+    provider: Provider
+    slots: int
+    dedicated: bool = False
+    busy: int = 0
+    rests_until: float = 0.0
+
+    @property
+    def load(self) -> tuple[bool, float]:
+        """What is asked first: dedicated capacity while it has room, then the least busy."""
+        full = self.busy >= self.slots
+        return (not self.dedicated or full, self.busy / self.slots)
+
+
+class Accounts(Provider):
+    """See the module. With one account it only passes on."""
+
+    def __init__(self, members: Sequence[Member], clock: Callable[[], float] = time.monotonic) -> None:
+        """At least one member; all speak to the same provider in the same variant."""
+        self.name = members[0].provider.name
+        self._members = {member.name: member for member in members}
+        self._clock = clock
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The first account's; they are alike."""
+        return self._first.provider.capabilities
+
+    async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
+        """See `Provider.submit`."""
+        ends, turned_away = self._clock() + call.timeout, None
+        for member in self._in_order():
+            listener.chosen(member.name)
+            try:
+                return await self._at(member, replace(call, timeout=max(ends - self._clock(), 0.0)), listener)
+            except ProviderError as error:
+                if error.kind not in RESTS or len(self._members) == 1:
+                    raise
+                member.rests_until = self._clock() + (error.retry_after or RESTS[error.kind])
+                turned_away = _milder(turned_away, error)
+        raise turned_away or self._all_rest()
+
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        """See `Provider.resume`; at the account of `call.account`."""
+        return await self.at(call.account).resume(call, provider_request_id, listener)
+
+    def at(self, account: str) -> Provider:
+        """See `Provider.at`; the first account where the name is not known any more."""
+        return self._members.get(account, self._first).provider.at(account)
+
+    async def check(self) -> str:
+        """Every account's answer."""
+        if len(self._members) == 1:
+            return await self._first.provider.check()
+        return "; ".join([f"{member.name}: {await member.provider.check()}" for member in self._members.values()])
+
+    async def verify(self, call_back: CallBack) -> str:
+        """By the secret of any account: an address does not tell which one was chosen."""
+        refused: CallBackRefusedError | None = None
+        for member in self._members.values():
+            try:
+                return await member.provider.verify(call_back)
+            except CallBackRefusedError as error:
+                refused = refused or error
+        raise refused or CallBackRefusedError("there is no account")
+
+    async def close(self) -> None:
+        """Closes every account."""
+        for member in self._members.values():
+            await member.provider.close()
+
+    async def _at(self, member: Member, call: ProviderCall, listener: Listener) -> ProviderResult:
+        member.busy += 1
+        try:
+            return await member.provider.submit(call, listener)
+        finally:
+            member.busy -= 1
+
+    def _in_order(self) -> list[Member]:
+        now = self._clock()
+        awake = [member for member in self._members.values() if member.rests_until <= now]
+        return sorted(awake, key=lambda member: member.load)
+
+    def _all_rest(self) -> ProviderError:
+        until = min(member.rests_until for member in self._members.values())
+        wait = max(until - self._clock(), 0.0)
+        return ProviderError(ErrorKind.RATE_LIMITED, f"every account at {self.name} rests", retry_after=wait)
+
+    @property
+    def _first(self) -> Member:
+        return next(iter(self._members.values()))
+
+
+def _milder(first: ProviderError | None, second: ProviderError) -> ProviderError:
+    """Of two ways to be turned away, the one after which asking again may help soonest."""
+    if first is None or second.kind is ErrorKind.RATE_LIMITED:
+        return second
+    return first
