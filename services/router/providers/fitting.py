@@ -65,6 +65,8 @@ def _missing(call: ProviderCall, able: Capabilities) -> Iterator[str]:
         yield f"{call.count} pictures a call"
     if len(call.images) > able.max_images:
         yield f"{len(call.images)} images"
+    if call.upscale_factor and call.upscale_factor not in able.upscale_factors:
+        yield f"factor {call.upscale_factor}"
     if call.output_format and call.output_format not in able.formats:
         yield f"format {call.output_format}"
 
@@ -73,11 +75,12 @@ async def refuse_other_size(call: ProviderCall) -> None:
     """For models whose picture is as large as its source: any other size would be silently wrong.
 
     Raises:
-        ProviderError: BAD_REQUEST when a size is asked for that does not follow from the first image.
+        ProviderError: BAD_REQUEST when a size is asked for that does not follow from the first image or control.
     """
-    if not call.width or not call.images:
+    sources = (*call.images, *(control.image for control in call.controls))
+    if not call.width or not sources:
         return
-    width, height = await size_of(call.images[0])
+    width, height = await size_of(sources[0])
     at = call.margins
     if (call.width, call.height) != (width + at.left + at.right, height + at.top + at.bottom):
         raise ProviderError(ErrorKind.BAD_REQUEST, f"{call.model} keeps the size of its source image")

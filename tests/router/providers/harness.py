@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.fal import FalFake
 from tests.router.fakes.replicate import ReplicateFake
+from tests.router.fakes.stability import StabilityFake
 from tests.router.fakes.vendor import VendorFake
 from tests.router.providers.harness_azure import AzureHarness, ClassicHarness, FoundryFlux1Harness, FoundryFlux2Harness
 from tests.router.providers.harness_base import Harness
@@ -29,6 +30,7 @@ from tests.router.providers.harness_openai import (
     VllmOmniHarness,
 )
 from tests.router.providers.harness_replicate import DeploymentHarness, ReplicateHarness
+from tests.router.providers.harness_stability import StabilityHarness, StabilityResultsHarness
 
 HARNESSES: Mapping[str, type[Harness]] = {
     "azure": AzureHarness,
@@ -50,6 +52,8 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "openai-vllm-omni": VllmOmniHarness,
     "replicate": ReplicateHarness,
     "replicate-deployment": DeploymentHarness,
+    "stability": StabilityHarness,
+    "stability-results": StabilityResultsHarness,
     "fal": FalHarness,
 }
 """By the adapter's name in `ADAPTERS`, and a variant after the first dash."""
@@ -57,6 +61,7 @@ HARNESSES: Mapping[str, type[Harness]] = {
 FAKES: Mapping[str, type[VendorFake]] = {
     "bfl": BflFake,
     "replicate": ReplicateFake,
+    "stability": StabilityFake,
     "fal": FalFake,
 }
 """By vendor; `python -m tests.router.fakes.run VENDOR`."""

@@ -12,28 +12,14 @@ from pydantic import SecretStr
 from services.router.providers.base import Account, Margins, ProviderCall
 from services.router.providers.bfl import GLOBAL, Bfl
 from services.router.providers.errors import ErrorKind, ProviderError
-from services.router.providers.http import HttpAnswer, HttpRequest, PooledHttpClient
+from services.router.providers.http import PooledHttpClient
 from services.router.providers.polling import Pace
 from tests.router.fakes.pictures import draw
 from tests.router.providers.harness_base import MASK, SOURCE, Heard
 from tests.router.providers.harness_bfl import BflHarness
+from tests.router.providers.scripted import Scripted
 
 CALL = ProviderCall("att_1", "acme", "flux-2-pro", "a red fox", timeout=20.0)
-
-
-class Scripted:
-    """An HTTP client that answers from a list and remembers what it was asked."""
-
-    def __init__(self, *bodies: object) -> None:
-        self._answers = [body if isinstance(body, bytes) else json.dumps(body).encode() for body in bodies]
-        self.asked: list[HttpRequest] = []
-
-    async def send(self, request: HttpRequest) -> HttpAnswer:
-        self.asked.append(request)
-        return HttpAnswer(200, {}, self._answers.pop(0))
-
-    def stream(self, request: HttpRequest) -> object:
-        raise NotImplementedError
 
 
 @pytest.fixture
@@ -44,7 +30,7 @@ async def harness() -> AsyncIterator[BflHarness]:
 
 
 def scripted(http: Scripted, base: str = "") -> Bfl:
-    return Bfl(Account("bfl", base, SecretStr("secret-key")), http, Pace(0.0, 0.0))  # type: ignore[arg-type]
+    return Bfl(Account("bfl", base, SecretStr("secret-key")), http, Pace(0.0, 0.0))
 
 
 READY = {"id": "o1", "status": "Ready", "result": {"sample": "https://cdn.example/a.png", "seed": 5}}
