@@ -38,14 +38,15 @@ class CatalogDocument(Entry):
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses a mapping that names a key twice, where YAML would quietly keep the last."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+        node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[object] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is there twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
+        for key_node, _ in node.value:  # as written: what `<<` merges in may be overridden
+            if key_node.value in seen:
+                what = f"key {key_node.value!r} is there twice"
+                raise yaml.constructor.ConstructorError(None, None, what, key_node.start_mark)
+            seen.add(key_node.value)
+        return node
 
 
 def load_catalog(path: Path, environment: Mapping[str, str]) -> Catalog:
