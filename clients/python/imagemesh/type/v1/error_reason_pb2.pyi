@@ -124,6 +124,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The address may not be fetched, or did not give an image. INVALID_ARGUMENT."""
     ERROR_REASON_POLICY_NOT_FOUND: _ErrorReason.ValueType  # 50
     """The policy does not exist. NOT_FOUND."""
+    ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 51
+    """Nothing is kept of the user. NOT_FOUND."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the one `google.rpc.ErrorInfo` (domain `imagemesh`) that every failed call and every failed job
@@ -232,4 +234,6 @@ ERROR_REASON_URL_NOT_FETCHABLE: ErrorReason.ValueType  # 49
 """The address may not be fetched, or did not give an image. INVALID_ARGUMENT."""
 ERROR_REASON_POLICY_NOT_FOUND: ErrorReason.ValueType  # 50
 """The policy does not exist. NOT_FOUND."""
+ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 51
+"""Nothing is kept of the user. NOT_FOUND."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
