@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mesh.errors import FailedPrecondition
 from services.router.capabilities import Capabilities
@@ -17,11 +17,12 @@ from services.router.specs import Goal, Size
 class Candidate:
     """One route that can draw the spec, with everything resolved that a call needs.
 
-    account: None when the provider has none that is configured. version: empty when the provider decides.
-    steps: as asked for, else the route's default; 0 when it takes none. worst_case: for all pictures of the spec.
-    p50_s: observed median seconds of a call; None without any. size: what is drawn, or, with `keeps_size`, what prices
-    count with: the provider is then told no size, and the result's follows from the source image. dropped: fields of
-    the spec that it leaves out, by the caller's leave; with `size`, the nearest one is drawn instead.
+    account: None when the provider has none that is configured. version: empty when the provider decides. size: what is
+    drawn, or, with `keeps_size`, what prices count with: the provider is then told no size, and the result's follows
+    from the source image. steps: as asked for, else the route's default; 0 when it takes none. worst_case: for all
+    pictures of the spec. p50_s: observed median seconds of a call; None without any. dropped: fields of the spec that
+    it leaves out, by the caller's leave; with `size`, the nearest one is drawn instead. inputs, operation, batch: see
+    `Work`.
     """
 
     provider: str
@@ -43,18 +44,30 @@ class Candidate:
     p50_s: float | None = None
     keeps_size: bool = False
     dropped: tuple[str, ...] = ()
+    inputs: int = 0
+    operation: str = "TEXT_TO_IMAGE"
+    batch: bool = False
 
     def work(self, count: int) -> Work:
         """A call for `count` pictures, as prices look at it."""
-        return Work(self.size, count, self.steps, self.quality, self.prompt_bytes)
+        return Work(
+            size=self.size,
+            count=count,
+            steps=self.steps,
+            quality=self.quality,
+            prompt_bytes=self.prompt_bytes,
+            inputs=self.inputs,
+            operation=self.operation,
+            batch=self.batch,
+        )
 
     def call_worst_case(self, count: int) -> Money:
         """The most one call for `count` pictures may cost."""
         return worst_case(self.price, self.work(count))
 
-    def call_cost(self, delivered: int, measured: Measured) -> Money:
-        """What a call that delivered so many pictures cost, by the price book."""
-        return actual_cost(self.price, self.work(delivered), measured)
+    def call_cost(self, delivered: int, measured: Measured, volume: int = 0) -> Money:
+        """What a call that delivered so many pictures cost, by the price book. See `pricing.actual_cost`."""
+        return actual_cost(self.price, self.work(delivered), measured, volume)
 
     def calls(self) -> list[int]:
         """How many pictures each call is asked for, when all of the spec's are missing."""
@@ -69,10 +82,7 @@ def split_count(count: int, per_call: int) -> list[int]:
 
 def job_worst_case(price: BasePrice, work: Work, count: int, per_call: int) -> Money:
     """The most all calls for `count` pictures may cost together, each rounded up on its own."""
-    return total(
-        worst_case(price, Work(work.size, pictures, work.steps, work.quality, work.prompt_bytes))
-        for pictures in split_count(count, per_call)
-    )
+    return total(worst_case(price, replace(work, count=pictures)) for pictures in split_count(count, per_call))
 
 
 def within(candidates: Sequence[Candidate], max_cost: Money | None) -> tuple[Candidate, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime
 import difflib
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, HttpUrl, TypeAdapter
 from pydantic.functional_validators import AfterValidator
@@ -18,6 +20,8 @@ from services.router.pricing import Price
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:/-]{0,199}$")]
 KeyName = Annotated[str, Field(pattern=r"^([A-Z][A-Z0-9_]*)?$")]
 RequiredKeyName = Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+
+CommercialUse = Literal["", "yes", "conditions", "no"]
 
 _URL = TypeAdapter(HttpUrl)
 
@@ -54,6 +58,8 @@ class Account(Entry):
     """Most calls at once; 0: unbounded."""
     requests_per_minute: int = Field(0, ge=0)
     """0: unbounded."""
+    dedicated: str = Field("", max_length=200)
+    """Capacity that is reserved for the account, for people, such as `2 provisioned units`."""
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -70,6 +76,23 @@ class DataTerms(Entry):
     training: bool = False
 
 
+class Passthrough(Entry):
+    """Models of a provider that the catalog does not list, and what they are taken to be.
+
+    A job names one as `PROVIDER:MODEL`, such as `replicate:black-forest-labs/flux-dev`.
+    """
+
+    pattern: str = Field(min_length=1, max_length=200)
+    """The provider's own names, with `*` for any text: `black-forest-labs/*`."""
+    quality: str = Field("", max_length=40)
+    timeout_s: float = Field(120.0, gt=0, le=3600)
+    license: str = ""
+    commercial_use: CommercialUse = ""
+    capabilities: Capabilities
+    price: Price
+    """What is debited whatever the model; the operator states it."""
+
+
 class ProviderEntry(Entry):
     """Somebody who draws pictures."""
 
@@ -83,6 +106,8 @@ class ProviderEntry(Entry):
     """Which of the adapter's dialects or surfaces it speaks; empty: the adapter's own."""
     accounts: tuple[Account, ...] = (Account(),)
     data_terms: DataTerms = DataTerms()
+    passthrough: tuple[Passthrough, ...] = ()
+    """The first pattern that matches counts."""
     enabled: bool = True
     unsupported: str = ""
     """Why nobody can use it; it is listed so that nobody asks."""
@@ -100,8 +125,21 @@ class Route(Entry):
     """The provider's quality to ask for; also picks the price."""
     timeout_s: float = Field(120.0, gt=0, le=3600)
     """Longest time one call may take."""
+    strengths: frozenset[Name] = frozenset()
+    """What the model has with this provider besides its own, such as `commercial_indemnity`."""
+    sunset: datetime.date | None = None
+    """From this day on the provider does not serve it."""
+    batch: bool = False
+    """Whether the provider bills calls of the BATCH lane as batch calls, so that `batch_discount` applies."""
     capabilities: Capabilities
     price: Price
+
+
+class Canary(Entry):
+    """A new version that a part of the tenants gets where a job pins none."""
+
+    version: Name
+    percent: float = Field(ge=0, le=100)
 
 
 class ModelEntry(Entry):
@@ -113,16 +151,46 @@ class ModelEntry(Entry):
     quality_rank: int = 0
     """For goal BEST; higher is better."""
     license: str = ""
+    commercial_use: CommercialUse = ""
+    """Whether results may be used commercially; empty: not known."""
     versions: tuple[Name, ...] = ()
-    """Newest first; the first one is the default. Empty: the provider decides."""
+    """Those that may be used, newest first; the first one that is no canary is the default. Empty: the provider
+    decides."""
+    canary: Canary | None = None
     sunset: datetime.date | None = None
     """From this day on the model is not used."""
+    sunsets: Mapping[str, datetime.date] = Field(default_factory=dict)
+    """From that day on the version is not used, by version."""
     routes: tuple[Route, ...] = Field(min_length=1)
 
     @property
     def default_version(self) -> str:
-        """The version of a job that pins none."""
-        return self.versions[0] if self.versions else ""
+        """The version of a job that pins none, where no canary flies."""
+        trial = "" if self.canary is None else self.canary.version
+        return next((version for version in self.versions if version != trial), "")
+
+
+PASSED_NAME = re.compile(r"(?!.*(\.\.|//))[A-Za-z0-9][A-Za-z0-9_.:/-]{0,150}")
+"""Names that may go into a provider's address: no way up, no empty part."""
+
+
+def passed_model(provider: str, name: str, allowed: Passthrough) -> ModelEntry:
+    """A model that is not listed, as its provider's allowlist takes it to be."""
+    route = Route(
+        provider=provider,
+        provider_model=name,
+        quality=allowed.quality,
+        timeout_s=allowed.timeout_s,
+        capabilities=allowed.capabilities,
+        price=allowed.price,
+    )
+    return ModelEntry(
+        id=f"{provider}:{name}",
+        title=name,
+        license=allowed.license,
+        commercial_use=allowed.commercial_use,
+        routes=(route,),
+    )
 
 
 @dataclass(frozen=True)
@@ -146,6 +214,9 @@ class Catalog:
         """
         if model_id in self.models:
             return self.models[model_id]
+        passed = self._passed_through(model_id)
+        if passed is not None:
+            return passed
         near = nearest(model_id, [*self.models, "auto"])
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise NotFound(
@@ -153,6 +224,15 @@ class Catalog:
             reason="MODEL_NOT_FOUND",
             metadata={"model": model_id, "nearest": ",".join(near)},
         )
+
+    def _passed_through(self, model_id: str) -> ModelEntry | None:
+        """The entry of a model that is not listed, where its provider may pass it through."""
+        provider_id, _, name = model_id.partition(":")
+        provider = self.providers.get(provider_id)
+        if provider is None or not PASSED_NAME.fullmatch(name):
+            return None
+        allowed = next((each for each in provider.passthrough if fnmatchcase(name, each.pattern)), None)
+        return None if allowed is None else passed_model(provider_id, name, allowed)
 
     def configured(self, account: Account) -> bool:
         """Whether every secret of the account is present, or none is needed."""
@@ -176,10 +256,14 @@ class Catalog:
     def _missing(self, account: Account) -> str:
         return " and ".join(name for name in account.variables if name not in self.keys)
 
-    def obstacle(self, model: ModelEntry, route: Route, today: datetime.date) -> str:
-        """Why the route cannot be used now; empty when it can."""
-        if model.sunset is not None and today >= model.sunset:
-            return f"switched off by its maker on {model.sunset.isoformat()}"
+    def obstacle(self, model: ModelEntry, route: Route, today: datetime.date, version: str = "") -> str:
+        """Why the route, or the version on it, cannot be used now; empty when it can."""
+        for sunset, whose in ((model.sunset, "its maker"), (route.sunset, route.provider)):
+            if sunset is not None and today >= sunset:
+                return f"switched off by {whose} on {sunset.isoformat()}"
+        sunset = model.sunsets.get(version)
+        if sunset is not None and today >= sunset:
+            return f"version {version} was switched off on {sunset.isoformat()}"
         obstacle = self.provider_obstacle(self.providers[route.provider])
         return obstacle or self.conflicts.get((model.id, route.provider), "")
 

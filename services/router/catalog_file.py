@@ -10,7 +10,7 @@ from typing import Any, Final
 import yaml
 from pydantic import Field, ValidationError
 
-from services.router.catalog import Catalog, Entry, ModelEntry, ProviderEntry, Route
+from services.router.catalog import Catalog, Entry, ModelEntry, Passthrough, ProviderEntry, Route
 from services.router.pricing import UnpricedError, Work
 from services.router.specs import Size
 
@@ -38,7 +38,7 @@ class CatalogDocument(Entry):
 class _UniqueKeyLoader(yaml.SafeLoader):
     """Refuses a mapping that names a key twice, where YAML would quietly keep the last."""
 
-    def compose_mapping_node(self, anchor: dict[Any, yaml.Node]) -> yaml.MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
         node: yaml.MappingNode = super().compose_mapping_node(anchor)
         seen: set[object] = set()
         for key_node, _ in node.value:  # as written: what `<<` merges in may be overridden
@@ -113,10 +113,13 @@ def _faults(document: CatalogDocument) -> Iterator[str]:
     providers = {provider.id: provider for provider in document.providers}
     for number, provider in enumerate(document.providers):
         yield from _repeated(f"providers[{number}].accounts", [account.name for account in provider.accounts])
+        for place, passed in enumerate(provider.passthrough):
+            yield from _price_faults(f"providers[{number}].passthrough[{place}]", passed)
     for number, model in enumerate(document.models):
         if model.id == "auto":
             yield f"models[{number}].id: `auto` is no model"
         yield from _repeated(f"models[{number}].routes", [route.provider for route in model.routes])
+        yield from _version_faults(f"models[{number}]", model)
         for place, route in enumerate(model.routes):
             yield from _route_faults(f"models[{number}].routes[{place}]", model, route, providers)
 
@@ -129,13 +132,37 @@ def _route_faults(where: str, model: ModelEntry, route: Route, providers: Mappin
     for version in route.pins:
         if version not in model.versions:
             yield f"{where}.pins: {version!r} is not in the model's versions"
-    if route.price.unit == "STEP" and not route.capabilities.default_steps:
+    yield from _price_faults(where, route)
+
+
+def _version_faults(where: str, model: ModelEntry) -> Iterator[str]:
+    named = {"sunsets": [*model.sunsets], "canary.version": [model.canary.version] if model.canary else []}
+    for field, versions in named.items():
+        for version in versions:
+            if version not in model.versions:
+                yield f"{where}.{field}: {version!r} is not in the model's versions"
+    if model.canary is None:
+        return
+    if not model.default_version:
+        yield f"{where}.canary: there is no other version to compare it with"
+    for place, route in enumerate(model.routes):
+        if model.canary.version not in route.pins:
+            yield f"{where}.routes[{place}].pins: the canary {model.canary.version!r} needs the provider's name for it"
+
+
+def _price_faults(where: str, route: Route | Passthrough) -> Iterator[str]:
+    takes = route.capabilities
+    if route.price.unit == "STEP" and not takes.default_steps:
         yield f"{where}.capabilities.default_steps: a price by step needs it"
-    for size in route.capabilities.sizes or (route.capabilities.default_size, ANY_SIZE):
-        try:
-            route.price.worst(Work(size, quality=route.quality, steps=1))
-        except UnpricedError as error:
-            yield f"{where}.price: {error}"
+    sizes = {*takes.sizes} or {takes.default_size, ANY_SIZE}
+    faults: dict[str, None] = {}
+    for operation in sorted(takes.operations):
+        for size in sizes | ({takes.input_size} if takes.input_size else set()):
+            try:
+                route.price.worst(Work(size, quality=route.quality, steps=1, operation=operation, inputs=1))
+            except UnpricedError as error:
+                faults[str(error)] = None
+    yield from (f"{where}.price: {fault}" for fault in faults)
 
 
 def _repeated(where: str, names: Sequence[str]) -> Iterator[str]:

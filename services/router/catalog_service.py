@@ -15,6 +15,7 @@ from mesh.validation import check
 from services.router import quoting
 from services.router.health import ProviderHealth
 from services.router.planning import Planner, PlanRequest
+from services.router.versions import allows_model
 from services.router.wire_catalog import PAGE_RULES, model_to_proto, provider_to_proto, quote_to_proto
 from services.router.wire_job import read_creation
 
@@ -32,7 +33,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         """The models that the key may use, by id."""
         catalog, today = self._planner.catalog, self._planner.today()
         allowed = allowlist(principal())
-        ids, token = page([name for name in catalog.models if not allowed or name in allowed], request, "models")
+        ids, token = page([name for name in catalog.models if allows_model(allowed, name)], request, "models")
         return pb.ListModelsResponse(
             models=[model_to_proto(catalog, catalog.models[name], today) for name in ids], next_page_token=token
         )
@@ -50,7 +51,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     async def Quote(self, request: pb.QuoteRequest, context: Any) -> pb.QuoteResponse:
         """What a spec costs on every candidate."""
         spec, options = read_creation(request)
-        wanted = PlanRequest(spec, options, models=allowlist(principal()))
+        wanted = PlanRequest(spec, options, models=allowlist(principal()), tenant=principal().tenant)
         return quote_to_proto(quoting.offers(self._planner, wanted))
 
     async def SetProviderState(self, request: pb.SetProviderStateRequest, context: Any) -> pb.SetProviderStateResponse:
@@ -63,7 +64,7 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
 
 
 def allowlist(caller: Principal) -> frozenset[str]:
-    """The models of the caller's key; empty allows all."""
+    """The models of the caller's key, see `versions`."""
     return frozenset(caller.models)
 
 

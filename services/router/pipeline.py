@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -20,14 +20,14 @@ from services.router.inputs import Inputs
 from services.router.jobs import JobState, WaitingFor
 from services.router.judging import Judge, expire
 from services.router.leases import Ended, Ending, LeaseLost, Parking
-from services.router.money import Money
 from services.router.orders import Orders, unfinished
 from services.router.outcomes import ending_of, give_up
 from services.router.planning import Planner, PlanRequest
 from services.router.queue_store import QueueStore
+from services.router.replanning import AllowedModels, plan_request
 from services.router.results import Results
 from services.router.runs import Run
-from services.router.specs import AUTO, JobOptions, OnUnknown
+from services.router.specs import OnUnknown
 
 Moment = Literal["before", "after"]
 StepHook = Callable[[str, Moment], Awaitable[None]]
@@ -96,8 +96,7 @@ class Parts:
     orders: Orders
     fallback: Fallback
     delivery: Delivery
-    allowed_models: Callable[[str], Awaitable[frozenset[str]]]
-    """The models that a key may use, by key id; empty: all. Asked for `auto` only."""
+    allowed_models: AllowedModels
 
 
 class Pipeline:
@@ -185,23 +184,20 @@ class Pipeline:
         return await self._parts.judge.texts(run)
 
     async def _look_in_cache(self, run: Run) -> Turn:
-        catalog = self._parts.planner().catalog
-        model = catalog.models.get(run.spec.model)
-        version = run.spec.model_version or (model.default_version if model else catalog.sha256)
-        await self._parts.results.look(run, version)
+        await self._parts.results.look(run, self._parts.planner().result_version(await self._request(run)))
         return None
 
     async def _plan(self, run: Run) -> Turn:
-        models = await self._parts.allowed_models(run.job.key_id) if run.spec.model == AUTO else frozenset[str]()
-        reserved = Money(run.job.reserved_micros)
-        request = PlanRequest(run.spec, plan_options(run), not run.job.seed_drawn, models, reserved)
         try:
-            run.candidates = self._parts.planner().plan(request)
+            run.candidates = self._parts.planner().plan(await self._request(run))
         except MeshError as error:
             if not run.attempts:
                 raise
             give_up(run, GaveUp(error.reason, error.message))
         return None
+
+    async def _request(self, run: Run) -> PlanRequest:
+        return await plan_request(run, self._parts.planner().catalog, self._parts.allowed_models)
 
     async def _attempt(self, run: Run) -> Turn:
         stored = await self._parts.delivery.storage.answers() and not self._parts.delivery.hoard.full
@@ -268,14 +264,6 @@ class Pipeline:
         if run.waiting_for:
             await self._parts.queue.resume(run.lease)
             run.waiting_for = ""
-
-
-def plan_options(run: Run) -> JobOptions:
-    """The job's options; without fallback it stays where earlier runs ordered, however its goal orders them now."""
-    options, ordered = run.options, {attempt.provider for attempt in run.attempts.values()}
-    if options.routing.fallback or not ordered:
-        return options
-    return replace(options, routing=replace(options.routing, allow=tuple(ordered)))
 
 
 def wait_for(run: Run) -> float:

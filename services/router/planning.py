@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
-from mesh.errors import FailedPrecondition, FieldViolation, InvalidArgument, PermissionDenied
+from mesh.errors import FailedPrecondition, FieldViolation, InvalidArgument, MeshError, PermissionDenied
 from mesh.validation import refuse
 from services.router.candidates import ORDERS, Candidate, job_worst_case, within
 from services.router.capabilities import Misfit, misfits, size_for
@@ -15,7 +15,8 @@ from services.router.catalog import Catalog, ModelEntry, Route, nearest
 from services.router.degrading import nearest_size, split, without
 from services.router.money import USD, Money
 from services.router.pricing import Work
-from services.router.specs import AUTO, GenerationSpec, JobOptions
+from services.router.specs import AUTO, GenerationSpec, JobOptions, Lane
+from services.router.versions import VersionWish, allows_model, version_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,10 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What to plan. seed_given: False when the mesh drew the seed. models: the key's allowlist; empty allows all.
+    """What to plan. seed_given: False when the mesh drew the seed. models: the key's allowlist, see `versions`.
 
     reserved: what a job may spend at most; dearer candidates are left out, and there may be none. None leaves none out.
+    tenant: whose job it is. earlier: versions that the job's earlier orders asked for, by model.
     """
 
     spec: GenerationSpec
@@ -55,6 +57,8 @@ class PlanRequest:
     seed_given: bool = True
     models: frozenset[str] = frozenset()
     reserved: Money | None = None
+    tenant: str = ""
+    earlier: Mapping[str, str] = field(default_factory=dict)
 
 
 class Observed(Protocol):
@@ -118,28 +122,55 @@ class Planner:
         """Every route that can draw the spec, usable ones first and in the order to try them, and those that cannot."""
         refuse(self._unknown_names(request))
         prospects, refusals = [], []
-        for model, route in self._routes(request):
+        for model, version, route in self._routes(request):
             found = (*_routing_misfits(request.options, model, route), *self._spec_misfits(request, model, route))
             dropped, left = split(found, request.options.routing.may_drop)
             if left:
                 refusals.append(Refusal(model.id, route.provider, left))
             else:
-                prospects.append(self._prospect(request.spec, model, route, dropped))
+                candidate = self._candidate(request, model, version, route, dropped)
+                prospects.append(Prospect(candidate, self.catalog.obstacle(model, route, self.today(), version)))
         order = ORDERS[request.options.routing.goal]
         prospects.sort(key=lambda p: (bool(p.obstacle), bool(p.candidate.dropped), order(p.candidate)))
         return Survey(tuple(prospects), tuple(refusals))
 
-    def _routes(self, request: PlanRequest) -> Iterator[tuple[ModelEntry, Route]]:
-        name, allowed = request.spec.model, request.models
-        if name == AUTO:
-            yield from ((model, route) for model, route in self.catalog.routes() if not allowed or model.id in allowed)
+    def result_version(self, request: PlanRequest) -> str:
+        """What a result depends on besides its spec: the model's version; with `auto` the whole catalog."""
+        try:
+            version = self._named(request)[1] if request.spec.model != AUTO else self.catalog.sha256
+        except MeshError:  # planning tells it
+            version = self.catalog.sha256
+        return version
+
+    def _routes(self, request: PlanRequest) -> Iterator[tuple[ModelEntry, str, Route]]:
+        if request.spec.model != AUTO:
+            model, version = self._named(request)
+            yield from ((model, version, route) for route in model.routes)
             return
+        for model in self.catalog.models.values():
+            may = version_for(model, self._wish(request, model))
+            if may is not None and allows_model(request.models, model.id):
+                yield from ((model, may, route) for route in model.routes)
+
+    def _named(self, request: PlanRequest) -> tuple[ModelEntry, str]:
+        """The model that the spec names, and its version."""
+        name = request.spec.model
         model = self.catalog.model(name)
-        if allowed and name not in allowed:
-            raise PermissionDenied(
-                f"this key may not use model {name!r}", reason="MODEL_NOT_ALLOWED", metadata={"model": name}
-            )
-        yield from ((model, route) for route in model.routes)
+        version = version_for(model, self._wish(request, model))
+        if version is None or not allows_model(request.models, name):
+            known = version is None and request.spec.model_version
+            what = f"version {request.spec.model_version!r} of model {name!r}" if known else f"model {name!r}"
+            raise PermissionDenied(f"this key may not use {what}", reason="MODEL_NOT_ALLOWED", metadata={"model": name})
+        return model, version
+
+    def _wish(self, request: PlanRequest, model: ModelEntry) -> VersionWish:
+        return VersionWish(
+            today=self.today(),
+            pinned=request.spec.model_version,
+            tenant=request.tenant,
+            allowed=request.models,
+            earlier=request.earlier.get(model.id, ""),
+        )
 
     def _spec_misfits(self, request: PlanRequest, model: ModelEntry, route: Route) -> Iterator[Misfit]:
         version = request.spec.model_version
@@ -149,25 +180,28 @@ class Planner:
             request.spec, route.capabilities, seed_given=request.seed_given and request.spec.seed is not None
         )
 
-    def _prospect(self, spec: GenerationSpec, model: ModelEntry, route: Route, dropped: tuple[str, ...]) -> Prospect:
-        candidate = replace(self._candidate(without(spec, dropped), model, route), dropped=dropped)
-        return Prospect(candidate, self.catalog.obstacle(model, route, self.today()))
-
-    def _candidate(self, spec: GenerationSpec, model: ModelEntry, route: Route) -> Candidate:
-        takes = route.capabilities
-        size = size_for(spec, takes) or nearest_size(spec, takes)
-        version = spec.model_version or model.default_version
-        steps = spec.steps if spec.steps is not None else takes.default_steps
-        work = Work(size, 1, steps, route.quality, len(spec.prompt.encode()) + len(spec.negative_prompt.encode()))
+    def _candidate(
+        self, request: PlanRequest, model: ModelEntry, version: str, route: Route, dropped: tuple[str, ...]
+    ) -> Candidate:
+        spec, takes = without(request.spec, dropped), route.capabilities
+        work = Work(
+            size=size_for(spec, takes) or nearest_size(spec, takes),
+            steps=spec.steps if spec.steps is not None else takes.default_steps,
+            quality=route.quality,
+            prompt_bytes=len(spec.prompt.encode()) + len(spec.negative_prompt.encode()),
+            inputs=len(spec.images) + len(spec.controls),
+            operation=spec.operation.value,
+            batch=route.batch and request.options.lane is Lane.BATCH,
+        )
         return Candidate(
             provider=route.provider,
             account=self.catalog.account(self.catalog.providers[route.provider]),
             model=model.id,
             provider_model=route.pins.get(version, route.provider_model),
             version=version,
-            size=size,
-            steps=steps,
-            quality=route.quality,
+            size=work.size,
+            steps=work.steps,
+            quality=work.quality,
             count=spec.count,
             worst_case=job_worst_case(route.price, work, spec.count, takes.count_per_call),
             timeout_s=route.timeout_s,
@@ -178,6 +212,10 @@ class Planner:
             quality_rank=model.quality_rank,
             p50_s=self.observed.p50_s(route.provider, model.id),
             keeps_size=spec.keeps_size,
+            dropped=dropped,
+            inputs=work.inputs,
+            operation=work.operation,
+            batch=work.batch,
         )
 
     def _unknown_names(self, request: PlanRequest) -> Iterator[FieldViolation]:
@@ -205,7 +243,7 @@ def _routing_misfits(options: JobOptions, model: ModelEntry, route: Route) -> It
         yield Misfit("options.routing.allow", "is not in it")
     if route.provider in routing.deny:
         yield Misfit("options.routing.deny", "is in it")
-    missing = [strength for strength in routing.strengths if strength not in model.strengths]
+    missing = [strength for strength in routing.strengths if strength not in model.strengths | route.strengths]
     if missing:
         yield Misfit("options.routing.strengths", "lacks " + ", ".join(missing))
 

@@ -6,134 +6,29 @@ then upwards. `worst` answers before the call, `actual` after it from what the p
     IMAGE       per picture, by size and quality        STEP         per denoising step of a picture
     MEGAPIXEL   per million pixels of a picture         SECOND       per second of the provider's work
     TOKEN       per million tokens, by kind             GPU_SECOND   per second of a GPU
+
+The first three may have volume tiers (see `CountedPrice`); each may have a batch discount.
 """
 
 from __future__ import annotations
 
-import datetime
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from fractions import Fraction
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from services.router.counted_prices import ImagePrice, MegapixelPrice, StepPrice
 from services.router.money import USD, Money, ceil_micros, parse_decimal
-from services.router.specs import Size
+from services.router.price_base import BasePrice, DecimalText, Measured, Table, UnpricedError, Work, entry
+
+__all__ = ["BasePrice", "Measured", "Price", "UnpricedError", "Work", "actual_cost", "worst_case"]
 
 TOKENS: Final = 1_000_000
 MILLISECONDS: Final = "milliseconds"
 """Name under which an adapter states the time a provider bills, in `Measured`; for prices by SECOND and GPU_SECOND."""
-INPUT_TOKENS: Final = "input_tokens"
-
-
-def _decimal(text: str) -> str:
-    parse_decimal(text)
-    return text
-
-
-DecimalText = Annotated[str, AfterValidator(_decimal)]
-Table = Mapping[str, DecimalText]
-"""Amounts by `WIDTHxHEIGHT/quality`, `WIDTHxHEIGHT`, `*/quality` or `*`; the first of these that is there counts."""
-
-Measured = Mapping[str, int]
-"""Counted units as the provider states them: `milliseconds`, `input_tokens`, `output_tokens`, …"""
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One call to a provider, as far as prices look at it. `quality` is the catalog's name for the route's quality."""
-
-    size: Size
-    count: int = 1
-    steps: int = 0
-    quality: str = ""
-    prompt_bytes: int = 0
-
-
-class UnpricedError(ValueError):
-    """A price has no entry for a size and quality."""
-
-
-def entry(table: Table, work: Work) -> Fraction:
-    """The amount of a table for this work.
-
-    Raises:
-        UnpricedError: none of the keys is there.
-    """
-    for key in (f"{work.size}/{work.quality}", str(work.size), f"*/{work.quality}", "*"):
-        if key in table:
-            return parse_decimal(table[key])
-    raise UnpricedError(f"no price for {work.size}" + (f" in quality {work.quality}" if work.quality else ""))
-
-
-class BasePrice(BaseModel):
-    """What every price says of itself."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    source: str = Field(min_length=1)
-    """Where the price was read."""
-    date: datetime.date
-    """The day it was read."""
-
-    @abstractmethod
-    def worst(self, work: Work) -> Fraction:
-        """The most one call may cost, in the currency's unit."""
-
-    def actual(self, work: Work, measured: Measured) -> Fraction:
-        """What a call that delivered `work` cost; its worst case where a needed measure is missing."""
-        return self.worst(work)
-
-    @abstractmethod
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """The price's entries for people and the wire: (applies to, amount)."""
-
-
-class ImagePrice(BasePrice):
-    """Per picture, by size and quality."""
-
-    unit: Literal["IMAGE"]
-    amounts: Table = Field(min_length=1)
-
-    def worst(self, work: Work) -> Fraction:
-        """Pictures × the entry."""
-        return work.count * entry(self.amounts, work)
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """One line per entry."""
-        yield from self.amounts.items()
-
-
-class MegapixelPrice(BasePrice):
-    """Per million pixels of each picture."""
-
-    unit: Literal["MEGAPIXEL"]
-    amount: DecimalText
-
-    def worst(self, work: Work) -> Fraction:
-        """Pictures × pixels / 10^6 × amount."""
-        return work.count * Fraction(work.size.pixels, 1_000_000) * parse_decimal(self.amount)
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """One line."""
-        yield "", self.amount
-
-
-class StepPrice(BasePrice):
-    """Per denoising step of each picture."""
-
-    unit: Literal["STEP"]
-    amount: DecimalText
-
-    def worst(self, work: Work) -> Fraction:
-        """Pictures × steps × amount."""
-        return work.count * work.steps * parse_decimal(self.amount)
-
-    def lines(self) -> Iterator[tuple[str, str]]:
-        """One line."""
-        yield "", self.amount
+PROMPT_TOKENS: Final = ("input_tokens", "input_text_tokens")
 
 
 class TimePrice(BasePrice):
@@ -165,7 +60,10 @@ class TokenPrice(BasePrice):
     unit: Literal["TOKEN"]
     amounts: Mapping[str, DecimalText] = Field(min_length=1)
     most_per_image: Mapping[str, Table]
-    """Tokens of a kind that one picture takes at most. Without `input_tokens`: as many as the prompt has bytes."""
+    """Tokens of a kind that one picture takes at most; without those of `PROMPT_TOKENS`: as many as the prompt has
+    bytes."""
+    most_per_input: Mapping[str, DecimalText] = Field(default_factory=dict)
+    """Tokens of a kind that one source image adds to each picture at most."""
 
     def worst(self, work: Work) -> Fraction:
         """Pictures × the most tokens of each kind × its amount."""
@@ -185,10 +83,13 @@ class TokenPrice(BasePrice):
         return parse_decimal(self.amounts[kind]) / TOKENS
 
     def _most(self, kind: str, work: Work) -> Fraction:
+        inputs = work.count * work.inputs * parse_decimal(self.most_per_input.get(kind, "0"))
         if kind in self.most_per_image:
-            return work.count * entry(self.most_per_image[kind], work)
-        if kind == INPUT_TOKENS:
-            return Fraction(work.count * work.prompt_bytes)
+            return work.count * entry(self.most_per_image[kind], work) + inputs
+        if kind in PROMPT_TOKENS:
+            return work.count * work.prompt_bytes + inputs
+        if kind in self.most_per_input:
+            return inputs
         raise UnpricedError(f"nobody says how many {kind} a picture takes at most")
 
 
@@ -199,10 +100,25 @@ Price = Annotated[
 
 
 def worst_case(price: BasePrice, work: Work) -> Money:
-    """The most one call may cost, rounded up once."""
-    return Money(ceil_micros(price.worst(work)), USD)
+    """The most one call may cost, at whichever tier it may be billed, rounded up once."""
+    dearest = max(level.worst(work) for _, level in price.levels())
+    return Money(ceil_micros(dearest * _billed(price, work)), USD)
 
 
-def actual_cost(price: BasePrice, work: Work, measured: Measured) -> Money:
-    """What one call cost, rounded up once."""
-    return Money(ceil_micros(price.actual(work, measured)), USD)
+def actual_cost(price: BasePrice, work: Work, measured: Measured, volume: int = 0) -> Money:
+    """What one call cost, rounded up once. `volume`: pictures that the account bought before in the month."""
+    levels = [*price.levels()]
+    if len(levels) == 1:
+        return Money(ceil_micros(price.actual(work, measured) * _billed(price, work)), USD)
+    cost = Fraction(0)
+    for number, (after, level) in enumerate(levels):
+        until = levels[number + 1][0] if number + 1 < len(levels) else volume + work.count
+        here = max(0, min(until, volume + work.count) - max(after, volume))
+        if here:
+            cost += level.actual(replace(work, count=here), measured)
+    return Money(ceil_micros(cost * _billed(price, work)), USD)
+
+
+def _billed(price: BasePrice, work: Work) -> Fraction:
+    """The part of the price that is billed."""
+    return 1 - parse_decimal(price.batch_discount) if work.batch else Fraction(1)

@@ -115,7 +115,9 @@ class Submission:
         spec, options = read_creation(request)
         await _check_inline(request.spec)
         seed_given = spec.seed is not None and not (origin.parent is not None and origin.parent.seed_drawn)
-        wanted = PlanRequest(spec, options, seed_given=seed_given, models=frozenset(caller.models))
+        wanted = PlanRequest(
+            spec, options, seed_given=seed_given, models=frozenset(caller.models), tenant=caller.tenant
+        )
         reserve = quote(self._planner, wanted).reserve
         job = job_pb2.Job(
             job_id=origin.job_id,

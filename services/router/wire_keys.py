@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from imagemesh.router.v1 import api_key_pb2, api_key_service_pb2
 from imagemesh.type.v1 import access_pb2
 
@@ -14,12 +16,15 @@ from services.router.wire_rules import NAME
 KEY_ROLES = frozenset(access_pb2.Role.Value(f"ROLE_{name}") for name in keys.KEY_ROLES)
 KEY_ID = matches(r"key_[0-9a-z]{26}")
 
+MODEL = re.compile(NAME.pattern + r"(\*|@[A-Za-z0-9_./:-]{1,100})?")
+MODEL_FIX = "at most 64 model ids, each with `@version` or a final `*` if need be"
+
 CREATE_RULES = (
     Rule("tenant", matches(r"[a-z0-9][a-z0-9-]{0,62}"), "1 to 63 characters of a-z 0-9 -, not beginning with -"),
     Rule("display_name", wire.plain(0, 200), "at most 200 plain characters"),
     Rule("roles", lambda roles: len(roles) > 0 and KEY_ROLES.issuperset(roles), "some of CALLER, OPERATOR, REVIEWER"),
     Rule("user", wire.plain(0, 200), "at most 200 plain characters"),
-    Rule("models", lambda names: len(names) <= 64 and all(map(NAME.fullmatch, names)), "at most 64 model ids"),
+    Rule("models", lambda names: len(names) <= 64 and all(map(MODEL.fullmatch, names)), MODEL_FIX),
     Rule("spend_cap", lambda money: wire.money_ok(money, least=0), "zero or more, with a currency code"),
     Rule("spend_cap.currency_code", lambda code: code == "USD", "the catalog's prices are in USD"),
     Rule("expire_time", wire.time_ok, "a time from 1970 to 9999"),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from services.router.catalog import Catalog, Route
+from services.router.catalog import Catalog, Passthrough, ProviderEntry, Route
 from services.router.catalog_file import CatalogError, load_catalog
 from services.router.providers import capabilities_of
 from services.router.providers.base import Capabilities
 
-Limit = tuple[str, Callable[[Route, Capabilities], bool], Callable[[Capabilities], str]]
+Limit = tuple[str, Callable[[Route | Passthrough, Capabilities], bool], Callable[[Capabilities], str]]
 
 
 def _flag(name: str) -> Limit:
@@ -82,10 +82,17 @@ def load_checked(path: Path, environment: Mapping[str, str]) -> tuple[Catalog, M
 
 
 def route_faults(catalog: Catalog, able: Mapping[str, Capabilities]) -> Iterator[str]:
-    """What routes promise and their adapters cannot do."""
+    """What routes promise, also those of models passed through, and their adapters cannot do."""
+    for where, provider, route in _promises(catalog):
+        for field, within, says in LIMITS:
+            if not within(route, able[provider.id]):
+                yield f"{where}.{field}: {provider.kind} {says(able[provider.id])}"
+
+
+def _promises(catalog: Catalog) -> Iterator[tuple[str, ProviderEntry, Route | Passthrough]]:
+    for number, provider in enumerate(catalog.providers.values()):
+        for place, passed in enumerate(provider.passthrough):
+            yield f"providers[{number}].passthrough[{place}]", provider, passed
     for number, model in enumerate(catalog.models.values()):
         for place, route in enumerate(model.routes):
-            kind = catalog.providers[route.provider].kind
-            for field, within, says in LIMITS:
-                if not within(route, able[route.provider]):
-                    yield f"models[{number}].routes[{place}].{field}: {kind} {says(able[route.provider])}"
+            yield f"models[{number}].routes[{place}]", catalog.providers[route.provider], route
