@@ -8,9 +8,11 @@ however many terms there are. A text's letter may be repeated more often than th
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from services.moderation.normalise import Normalised, Reading, Token, normalise
@@ -88,6 +90,20 @@ class Lexicon:
                         yield phrase.term, token.start, token.end
 
 
+class Cover:
+    """Places in a text that cover others; asking costs a binary search, however many there are."""
+
+    def __init__(self, places: Iterable[tuple[int, int]]) -> None:
+        ordered = sorted(places)
+        self._starts = [start for start, _ in ordered]
+        self._furthest = list(accumulate((end for _, end in ordered), max))
+
+    def hides(self, start: int, end: int) -> bool:
+        """Whether one of the places holds all of it."""
+        before = bisect_right(self._starts, start)
+        return before > 0 and self._furthest[before - 1] >= end
+
+
 class _Phrase:
     """A term cut into words. `open`: the last word may go on. `glued`: the words without gaps."""
 
@@ -140,4 +156,4 @@ def words_of(text: str) -> int:
     return len(split(text))
 
 
-__all__ = ["Lexicon", "Match", "Term", "split", "words_of"]
+__all__ = ["Cover", "Lexicon", "Match", "Term", "split", "words_of"]

@@ -9,6 +9,7 @@ alone between commas, as people write for image models). Cues are data too: `gaz
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -113,6 +114,8 @@ class _Places:
                 self._ends.setdefault(kind, []).append(match.end)
             else:
                 self._starts.setdefault(kind, []).append(match.start)
+        for places in (*self._ends.values(), *self._starts.values()):
+            places.sort()
         self._styled_until = -CHAIN - 1
 
     def count(self, match: Match, name: Name, category: Category) -> bool:
@@ -131,9 +134,9 @@ class _Places:
         if match.reading == "base64":
             return (category, match.start) in self._encoded
         reach = self._cues[category].reach if category in self._cues else 0
-        before, after = self._ends.get(category, ()), self._starts.get(category, ())
-        return any(0 <= match.start - end <= reach for end in before) or any(
-            0 <= start - match.end <= reach for start in after
+        before, after = self._ends.get(category, []), self._starts.get(category, [])
+        return _any_between(before, match.start - reach, match.start) or _any_between(
+            after, match.end, match.end + reach
         )
 
     def _follows(self, start: int) -> bool:
@@ -145,6 +148,12 @@ class _Places:
         before = self._original[max(0, match.start - 4) : match.start]
         after = self._original[match.end : match.end + 8]
         return bool(_ALONE_BEFORE.search(before) and _ALONE_AFTER.search(after))
+
+
+def _any_between(places: list[int], first: int, last: int) -> bool:
+    """Whether one of the sorted places lies from `first` to `last`."""
+    at = bisect_left(places, first)
+    return at < len(places) and places[at] <= last
 
 
 __all__ = ["DEFAMING", "Cues", "Name", "NameHit", "NameIndex"]

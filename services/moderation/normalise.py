@@ -8,8 +8,6 @@ lexicon's business (`services.moderation.lexicon`). Positions lead back to the c
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -18,19 +16,24 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 from services.moderation import confusables
+from services.moderation.encodings import encoded_parts, unescaped
 
 EXPANSION_LIMIT = 4  # characters that one character may become
 JOINED_LIMIT = 64  # characters of a word put together from dotted pieces
+UNESCAPES = 3  # escapes inside escapes that are undone
+LEET_WORDS = 3  # words with digits for letters from which on words of digits alone are read as letters too
 SPELLED_MINIMUM = 3  # single letters in a row that look like a spelled word
 
 _LOOK_ALIKES = confusables.table()
 _DROPPED = frozenset({"Mn", "Me", "Cf", "Cc", "Cs", "Co", "Cn"})
 _WORD = re.compile(r"[^\W_]+")
-_LEET_WORD = re.compile(r"[@$]*[^\W_]+(?:[@$!|€*]+[^\W_]+)*[@$]*")
-_LEET_SIGN = re.compile(r"[0-9@$!|€]")
-_LEET = dict(zip(map(ord, "0123456789@$!|€"), "oizeasgtbgasiie", strict=True))
-_LEET_L = _LEET | dict.fromkeys(map(ord, "1!|"), "l")
-_BASE64 = re.compile(r"[A-Za-z0-9+/_-]{8,}={0,2}")
+_LEET_WORD = re.compile(r"[@$!|+]{0,8}[^\W_]+(?:[@$!|€*+]{1,8}[^\W_]+)*[@$|+*]{0,8}")
+_LEET_SIGN = re.compile(r"[0-9@$!|€+*]")
+_AMBIGUOUS = re.compile(r"[1!|]")
+_LEET = dict(zip(map(ord, "0123456789@$!|€+"), "oizeasgtbgasiiet", strict=True))
+_I_OR_L = ("i", "l", "il", "li")  # how the first such sign and the others are read
+_STAR = "*"
+_VOWELS = "aeiou"
 
 
 class Token(NamedTuple):
@@ -80,12 +83,17 @@ class Normalised:
 def normalise(text: str) -> Normalised:
     """Folds the text and finds its readings; linear time and space in the text's length.
 
-    Base64 is followed as deep as it goes: each level is at most three quarters as long as the one around it.
+    Encoded words are followed as deep as they go: each level is at most three quarters as long as the one around it.
+    Escapes are undone `UNESCAPES` times over.
     """
+    return _normalised(text, UNESCAPES)
+
+
+def _normalised(text: str, unescapes: int) -> Normalised:
     folded = text.translate(_FOLDING)
     words = tuple(Token(match[0], match.start(), match.end()) for match in _WORD.finditer(folded))
     readings = (Reading("plain", words), *_disguised(folded, words))
-    return Normalised(text, folded, readings, tuple(_embedded(text)))
+    return Normalised(text, folded, readings, tuple(_embedded(text, unescapes)))
 
 
 class _Folding:
@@ -114,8 +122,13 @@ def _fold_once(character: str) -> str:
     if alike is not None:
         return alike
     apart = unicodedata.normalize("NFKD", character)
-    kept = "".join(part for part in apart if unicodedata.category(part) not in _DROPPED)
+    kept = "".join(_digit(part) for part in apart if unicodedata.category(part) not in _DROPPED)
     return kept.casefold()
+
+
+def _digit(character: str) -> str:
+    """Digits of every script as ASCII ones."""
+    return character if character.isascii() else str(unicodedata.decimal(character, character))
 
 
 _FOLDING = _Folding()
@@ -140,20 +153,35 @@ def _leet(folded: str) -> Iterator[Reading]:
 
 
 def _leet_of(name: str, tokens: tuple[Token, ...]) -> Iterator[Reading]:
-    """The tokens with digits and signs as letters: once with 1 as i, once with 1 as l, where that differs."""
-    as_i = tuple(_unleet(token, _LEET) for token in tokens)
-    if as_i != tokens:
-        yield Reading(name, as_i)
-        as_l = tuple(_unleet(token, _LEET_L) for token in tokens)
-        if as_l != as_i:
-            yield Reading(name, as_l)
+    """The tokens with digits and signs as letters, once for each way to read what may be several letters."""
+    everywhere = sum(_is_leet(token.text) for token in tokens) >= LEET_WORDS
+    changed = [_is_leet(token.text) or (everywhere and token.text.isdigit()) for token in tokens]
+    if not any(changed):
+        return
+    signs = [token.text for token, wanted in zip(tokens, changed, strict=True) if wanted]
+    ways = _I_OR_L if any(_AMBIGUOUS.search(text) for text in signs) else _I_OR_L[:1]
+    stars = _VOWELS if any(_STAR in text.strip(_STAR) for text in signs) else ""
+    for way in ways:
+        yield Reading(name, _unleet(tokens, changed, way, ""))
+    for vowel in stars:
+        yield Reading(name, _unleet(tokens, changed, "i", vowel))
 
 
-def _unleet(token: Token, table: dict[int, str]) -> Token:
+def _is_leet(text: str) -> bool:
     """Numbers stay numbers: only words that mix letters with digits or signs are read so."""
-    if not _LEET_SIGN.search(token.text) or token.text.isdigit():
-        return token
-    return token._replace(text=token.text.translate(table).replace("*", ""))
+    return _LEET_SIGN.search(text) is not None and not text.isdigit()
+
+
+def _unleet(tokens: tuple[Token, ...], changed: list[bool], way: str, star: str) -> tuple[Token, ...]:
+    return tuple(
+        token._replace(text=_letters(token.text, way, star)) if wanted else token
+        for token, wanted in zip(tokens, changed, strict=True)
+    )
+
+
+def _letters(text: str, way: str, star: str) -> str:
+    text = _AMBIGUOUS.sub(way[-1], _AMBIGUOUS.sub(way[0], text, count=1))
+    return text.translate(_LEET).replace(_STAR, star)
 
 
 def _joined(folded: str, words: tuple[Token, ...]) -> Iterator[Token]:
@@ -195,26 +223,14 @@ def _run(run: list[Token]) -> Iterator[Token]:
         yield Token("".join(letter.text for letter in run), run[0].start, run[-1].end)
 
 
-def _embedded(text: str) -> Iterator[Embedded]:
-    for match in _BASE64.finditer(text):
-        inner = _decoded(match[0]) if _looks_encoded(match[0]) else None
-        if inner is not None:
-            yield Embedded(match.start(), match.end(), normalise(inner))
-
-
-def _looks_encoded(word: str) -> bool:
-    """Cheap: ordinary words have no capital after the first letter, or nothing but capitals."""
-    return word.endswith("=") or not (word[1:].islower() or word.isupper() or word.isdigit())
-
-
-def _decoded(word: str) -> str | None:
-    """The text inside a base64 word, or None when there is none worth reading."""
-    body = word.rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        inner = base64.b64decode(body + "=" * (-len(body) % 4), validate=True).decode()
-    except (binascii.Error, ValueError):
-        return None
-    return inner if inner.isprintable() or all(c.isprintable() or c.isspace() for c in inner) else None
+def _embedded(text: str, unescapes: int) -> Iterator[Embedded]:
+    """Either the whole text without its escapes, in which encoded words are found next, or the encoded words."""
+    plain = unescaped(text) if unescapes else None
+    if plain is not None:
+        yield Embedded(0, len(text), _normalised(plain, unescapes - 1))
+        return
+    for start, end, inner in encoded_parts(text):
+        yield Embedded(start, end, _normalised(inner, unescapes))
 
 
 __all__ = ["Embedded", "Normalised", "Reading", "Token", "normalise"]

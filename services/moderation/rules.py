@@ -6,7 +6,7 @@ Each entry of a list is reported once for each text, at its first place that no 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -14,9 +14,9 @@ from services.moderation import pii
 from services.moderation.ages import minor_ages
 from services.moderation.clues import Clues
 from services.moderation.combining import LAYER, combine
-from services.moderation.lexicon import Lexicon, Match, Term
+from services.moderation.lexicon import Cover, Lexicon, Term
 from services.moderation.name_files import built_in_names
-from services.moderation.names import DEFAMING, NameHit, NameIndex
+from services.moderation.names import DEFAMING, NameIndex
 from services.moderation.normalise import Normalised
 from services.moderation.policies import Policy, TermList
 from services.moderation.verdicts import Category, Finding, Span, Text, TextKind, weighted
@@ -83,11 +83,11 @@ class RulesLayer:
 
     def _terms(self, text: Text, normalised: Normalised) -> Iterator[tuple[_Part, Finding]]:
         seen: set[Term] = set()
-        benign, harmless = _places(self._benign, normalised), _places(self._harmless, normalised)
+        benign, harmless = _cover(self._benign, normalised), _cover(self._harmless, normalised)
         for match in self._lexicon.matches(normalised):
             owner = self._owners[match.term.owner]
             covers = benign if owner.maskable else harmless
-            if match.term in seen or (owner.name != EXPLICIT and _inside(match, covers)):
+            if match.term in seen or (owner.name != EXPLICIT and covers.hides(match.start, match.end)):
                 continue
             seen.add(match.term)
             entry = f"{owner.name}/{match.term.text}"
@@ -109,9 +109,9 @@ class RulesLayer:
     def _named(self, text: Text, normalised: Normalised) -> Iterator[Finding]:
         wanted = self._policy.document.names
         hits = list(self._names.find(normalised, {name: terms.category for name, terms in wanted.items()}))
-        benign = _places(self._benign, normalised) if hits else []
+        benign = _cover(self._benign, normalised) if hits else Cover(())
         for hit in hits:
-            if _inside(hit, benign):
+            if benign.hides(hit.start, hit.end):
                 continue
             span = Span(text.index, text.kind, hit.start, hit.end)
             if hit.owner == DEFAMING:
@@ -161,9 +161,5 @@ def _age_places(text: Normalised) -> Iterator[tuple[int, int, str]]:
             yield inner.start, inner.end, "base64"
 
 
-def _places(phrases: Lexicon, text: Normalised) -> list[tuple[int, int]]:
-    return [(match.start, match.end) for match in phrases.matches(text) if match.reading == "plain"]
-
-
-def _inside(match: Match | NameHit, covered: Iterable[tuple[int, int]]) -> bool:
-    return any(start <= match.start and match.end <= end for start, end in covered)
+def _cover(phrases: Lexicon, text: Normalised) -> Cover:
+    return Cover((match.start, match.end) for match in phrases.matches(text) if match.reading == "plain")
