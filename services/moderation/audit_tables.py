@@ -43,6 +43,7 @@ AUDIT_RECORDS = sa.Table(
     sa.Column("erased_by", sa.BigInteger, nullable=False),
     sa.Index("audit_by_tenant", "tenant", "sequence"),
     sa.Index("audit_by_user", "tenant", "end_user"),
+    sa.Index("audit_by_verdict", "verdict_id"),
 )
 
 # One row, locked by every append. Records up to `cut_sequence` were removed by retention; `cut_chain` is the chain's

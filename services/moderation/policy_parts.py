@@ -25,7 +25,7 @@ class Policies:
         self.rules = RuleShelf(files.all())
         self.store = PolicyStore(database, files)
         self.shelf = PolicyShelf(self.store, files, self.rules, layers)
-        self.desk = PolicyDesk(self.store, self.shelf, Replays(database, self.store), layers, self._tell)
+        self.desk = PolicyDesk(self.store, self.shelf, Replays(database, self.store, self.rules), layers, self._tell)
 
     async def start(self) -> None:
         """Reads the policies in force, and listens for changes."""

@@ -1,6 +1,7 @@
 """Past decisions under another version: the stored findings are counted anew; pure.
 
-What was judged is not kept, so nothing new can be found in it; see ReplayPolicy in the contract for what that means.
+What was judged is mostly not kept, so nothing new can be found in it; where the audit has the texts word for word, the
+rules read them again. See ReplayPolicy in the contract for what that means.
 """
 
 from __future__ import annotations
@@ -9,16 +10,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from services.moderation.clues import is_negative
-from services.moderation.combining import LAYER
+from services.moderation.combining import LAYER, combine
+from services.moderation.normalise import normalise
 from services.moderation.policies import Policy, PolicyDocument
+from services.moderation.rules import RulesLayer
 from services.moderation.verdicts import (
     EVIDENCE_LIMIT,
     Category,
     Decision,
     Finding,
     Judgement,
+    Text,
+    TextKind,
     Verdict,
     judge,
+    texts_digest,
     weighted,
 )
 
@@ -35,20 +41,54 @@ class Difference:
     category: Category
 
 
-def difference(verdict: Verdict, before: Policy | None, after: Policy) -> Difference | None:
-    """What the version changes in the verdict; None when it decides the same. before: the policy it was given under."""
-    judgement = rescored(verdict, before, after)
-    was, now = verdict.judgement, judgement
+@dataclass(frozen=True)
+class Past:
+    """A past verdict, the policy it was given under where that is known, and the texts where they are kept."""
+
+    verdict: Verdict
+    before: Policy | None
+    texts: tuple[Text, ...] = ()
+
+
+def difference(past: Past, after: Policy, rules: RulesLayer) -> Difference | None:
+    """What the version changes in the verdict; None when it decides the same. rules: of the version."""
+    was, now = past.verdict.judgement, rescored(past, after, rules)
     if was.decision == now.decision:
         return None
     stricter = was if was.decision > now.decision else now
-    return Difference(verdict.verdict_id, was.decision, now.decision, stricter.scores[0].category)
+    return Difference(past.verdict.verdict_id, was.decision, now.decision, stricter.scores[0].category)
 
 
-def rescored(verdict: Verdict, before: Policy | None, after: Policy) -> Judgement:
+def rescored(past: Past, after: Policy, rules: RulesLayer) -> Judgement:
     """The judgement under another version, the caller's wish included."""
-    old = None if before is None else before.document
-    return judge(_findings(verdict, old, after.document), after.rules, verdict.safety)
+    old = None if past.before is None else past.before.document
+    if past.texts:
+        findings = _read_again(past, old, after.document, rules)
+    else:
+        findings = list(_findings(past.verdict, old, after.document))
+    return judge(findings, after.rules, past.verdict.safety)
+
+
+def kept_texts(kept: str, sha256: str) -> tuple[Text, ...]:
+    """The texts in what the audit kept; none when they are not word for word those that were judged."""
+    texts: list[Text] = []
+    for line in kept.split("\n") if kept else ():
+        label = next((kind for kind in TextKind if line.startswith(f"{kind}: ")), None)
+        if label is not None or not texts:
+            kind = label or TextKind.PROMPT
+            texts.append(Text(len(texts), kind, line if label is None else line.removeprefix(f"{kind}: ")))
+        else:
+            texts[-1] = replace(texts[-1], text=f"{texts[-1].text}\n{line}")
+    return tuple(texts) if texts_digest(texts) == sha256 else ()
+
+
+def _read_again(past: Past, old: PolicyDocument | None, new: PolicyDocument, rules: RulesLayer) -> list[Finding]:
+    """The new rules over the texts, with what the other layers found in them."""
+    clues = rules.read([(text, normalise(text.text)) for text in past.texts])
+    weight = 1.0 if old is None else old.negative_prompt_weight
+    others = [kept.finding for kept in past.verdict.judgement.evidence if kept.finding.layer != LAYER]
+    scored = [weighted(one, 1 / weight) if is_negative(one) and weight else one for one in others]
+    return combine(clues, scored, new.negative_prompt_weight)
 
 
 def _findings(verdict: Verdict, old: PolicyDocument | None, new: PolicyDocument) -> Iterator[Finding]:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import sqlalchemy as sa
 
 from mesh.db import Database
+from services.moderation.audit_tables import AUDIT_RECORDS
 from services.moderation.policies import Policy
 from services.moderation.policy_store import PolicyStore
-from services.moderation.replay import Difference, difference
+from services.moderation.replay import Difference, Past, difference, kept_texts
 from services.moderation.rows import verdict_of
+from services.moderation.rule_shelf import RuleShelf
 from services.moderation.tables import VERDICTS
 from services.moderation.verdicts import Verdict
 
@@ -43,17 +46,18 @@ class ReplayPage:
 class Replays:
     """Scores past verdicts under a version. Reads only."""
 
-    def __init__(self, database: Database, policies: PolicyStore) -> None:
+    def __init__(self, database: Database, policies: PolicyStore, rules: RuleShelf) -> None:
         self._database = database
         self._policies = policies
+        self._rules = rules
 
     async def page(self, policy: Policy, span: Span, size: int) -> ReplayPage:
         """Up to `size` differences among at most PAGE_VERDICTS decisions, oldest first."""
         differences: list[Difference] = []
         scored, after = 0, span.after
         while scored < PAGE_VERDICTS:
-            verdicts = await self._database.read(lambda c, place=after: _verdicts(c, policy, span, place))  # type: ignore[misc]  # a default binds the place
-            found = await self._scored(verdicts, policy)
+            verdicts, kept = await self._database.read(partial(_chunk, policy=policy, span=span, after=after))
+            found = await self._scored(verdicts, kept, policy)
             for verdict, differs in zip(verdicts, found, strict=True):
                 scored, after = scored + 1, (verdict.create_us, verdict.verdict_id)
                 differences += [differs] if differs is not None else []
@@ -63,15 +67,36 @@ class Replays:
                 return ReplayPage(scored, differences, None)
         return ReplayPage(scored, differences, after)
 
-    async def _scored(self, verdicts: Sequence[Verdict], policy: Policy) -> Sequence[Difference | None]:
+    async def _scored(
+        self, verdicts: Sequence[Verdict], kept: Mapping[str, str], policy: Policy
+    ) -> Sequence[Difference | None]:
         given = {(verdict.policy_id, verdict.policy_version) for verdict in verdicts}
         versions = {key: await self._policies.get(*key) for key in given}
         before = {key: None if version is None else version.policy for key, version in versions.items()}
+        rules = await self._rules.layer(policy)
 
         def score() -> list[Difference | None]:
-            return [difference(v, before[v.policy_id, v.policy_version], policy) for v in verdicts]
+            pasts = (
+                Past(
+                    one,
+                    before[one.policy_id, one.policy_version],
+                    kept_texts(kept.get(one.verdict_id, ""), one.subject.sha256),
+                )
+                for one in verdicts
+            )
+            return [difference(past, policy, rules) for past in pasts]
 
         return await asyncio.to_thread(score)
+
+
+def _chunk(connection: sa.Connection, policy: Policy, span: Span, after: Place) -> tuple[list[Verdict], dict[str, str]]:
+    """The next verdicts, and what the audit kept of their texts, by verdict."""
+    verdicts = _verdicts(connection, policy, span, after)
+    ids = [verdict.verdict_id for verdict in verdicts]
+    query = sa.select(AUDIT_RECORDS.c.verdict_id, AUDIT_RECORDS.c.text).where(
+        AUDIT_RECORDS.c.verdict_id.in_(ids), AUDIT_RECORDS.c.action == "PROMPT_JUDGED", AUDIT_RECORDS.c.text != ""
+    )
+    return verdicts, {row.verdict_id: row.text for row in connection.execute(query)}
 
 
 def _verdicts(connection: sa.Connection, policy: Policy, span: Span, after: Place) -> list[Verdict]:

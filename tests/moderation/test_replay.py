@@ -98,6 +98,21 @@ async def test_terms_and_lists_that_are_gone(moderation_on_each: Running) -> Non
     assert set((await rig.replay(without))[1]) == {one.verdict_id, two.verdict_id}
 
 
+@pytest.mark.parametrize(("retention", "seen"), [("PLAIN", True), ("SCRUBBED", True), ("HASHED", False)])
+async def test_new_terms_where_the_text_is_kept(moderation: Running, retention: str, seen: bool) -> None:
+    rig = Rig(moderation)
+    policy = await rig.get()
+    policy.text_retention = policy_pb2.TextRetention.Value(f"TEXT_RETENTION_{retention}")
+    live = await rig.move(await rig.set(policy, policy.etag), LIVE)
+    request = pb.ModeratePromptRequest()
+    request.texts.add(kind=verdict_pb2.TEXT_KIND_PROMPT, text="a zorblax\nby the lake")
+    request.texts.add(kind=verdict_pb2.TEXT_KIND_NEGATIVE_PROMPT, text="blurry\nquuxum")
+    verdict = (await rig.service.stub.ModeratePrompt(request, metadata=key("acme"))).verdict
+    live.lists.add(name="own", category=verdict_pb2.CATEGORY_ILLEGAL, score=0.9, terms=["zorblax"])
+    draft = await rig.set(live, live.etag)
+    assert set((await rig.replay(draft))[1]) == ({verdict.verdict_id} if seen else set())
+
+
 async def test_a_blocked_picture_stays_blocked(moderation: Running) -> None:
     rig = Rig(moderation)
     picture = encode(scene(1))

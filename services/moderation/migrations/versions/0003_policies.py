@@ -15,6 +15,7 @@ def upgrade() -> None:
     _prompt_exemptions()
     # The caller's wish to be stricter; verdicts from before this were mostly given without one.
     op.add_column("verdicts", sa.Column("safety", sa.String(256), nullable=False, server_default="0:"))
+    op.create_index("audit_by_verdict", "audit_records", ["verdict_id"])
     op.create_index("verdicts_by_time", "verdicts", ["create_us", "verdict_id"])
 
 

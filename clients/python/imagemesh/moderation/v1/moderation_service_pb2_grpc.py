@@ -152,10 +152,11 @@ class ModerationServiceServicer:
 
     def ReplayPolicy(self, request, context):
         """Scores past decisions under another version and tells what would change; nothing is stored. Past decisions are
-        those of the policy's tenant, or for the default policy those that it gave. Texts and pictures are not kept, so
-        what is scored again are the stored findings: thresholds, review_decision, the weight of negative prompts (unless it
-        was 0), list entries that are gone and lists whose score or category changed. Not seen are terms that are new,
-        benign phrases, a changed hash_distance, other languages, and scores that a layer did not report.
+        those of the policy's tenant, or for the default policy those that it gave. What is scored again are the stored
+        findings: thresholds, review_decision, the weight of negative prompts (unless it was 0), list entries that are gone
+        and lists whose score or category changed. Terms that are new and benign phrases are seen only where the audit has
+        the text word for word (TEXT_RETENTION_PLAIN; SCRUBBED where nothing had to go). Never seen are a changed
+        hash_distance, other languages, and scores that a layer did not report.
         Errors: INVALID_ARGUMENT (INVALID_FIELD, PAGE_TOKEN_INVALID); NOT_FOUND (POLICY_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
