@@ -18,7 +18,7 @@ from mesh import outbox
 from mesh.db import Database, now_us
 from mesh.errors import MeshError
 from mesh.status import to_rpc_status
-from services.router import job_events, ledger_store
+from services.router import job_events, ledger_store, volumes
 from services.router.job_events import Subject
 from services.router.leases import Attempt, Lease, LeaseLost
 from services.router.ledger_store import Account
@@ -129,6 +129,10 @@ class AttemptStore:
         """The job's attempts in the order of their start."""
         found = await self._database.read(lambda connection: of_jobs(connection, [job_id]))
         return found.get(job_id, ())
+
+    async def bought_before(self, attempt_id: str) -> int:
+        """Pictures that the attempt's account has bought of its model this month; see `volumes`."""
+        return await self._database.read(lambda connection: volumes.bought_before(connection, attempt_id))
 
     async def resolve_unknown(self, attempt_id: str, end: AttemptEnd) -> str | None:
         """A late fact about an UNKNOWN attempt: ends its hold, wakes its job; the job's id, None if nothing changed."""

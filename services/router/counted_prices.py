@@ -43,6 +43,11 @@ class CountedPrice(BasePrice):
                 raise ValueError(f"the tier from {tier.after} must state what the price itself states")
         return self
 
+    @property
+    def tiered(self) -> bool:
+        """See `BasePrice.tiered`."""
+        return bool(self.tiers)
+
     def levels(self) -> Iterator[tuple[int, BasePrice]]:
         """See `BasePrice.levels`."""
         yield 0, self

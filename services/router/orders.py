@@ -137,7 +137,10 @@ class Orders:
     async def succeeded(self, run: Run, delivered: Delivered, images: bytes, count: int) -> None:
         """The pictures of a delivery are stored: so many of them, as `images`."""
         candidate, result = _candidate(run, delivered.choice), delivered.result
-        paid = Paid(candidate.provider, candidate.model, cost_of(candidate, result), count)
+        volume = await self._attempts.bought_before(delivered.attempt_id) if candidate.price.tiered else 0
+        paid = Paid(candidate.provider, candidate.model, cost_of(candidate, result, volume), count)
+        if candidate.dropped:
+            run.cache_key = ""  # a later job is not served what was left out here
         end = AttemptEnd(
             AttemptState.SUCCEEDED,
             images=images,
@@ -234,11 +237,11 @@ def unfinished(run: Run) -> list[Attempt]:
     return [attempt for attempt in run.attempts.values() if attempt.state == AttemptState.RUNNING]
 
 
-def cost_of(candidate: Candidate, result: ProviderResult) -> int:
-    """What a delivery cost in micros: as the provider says, else by the price book."""
+def cost_of(candidate: Candidate, result: ProviderResult, volume: int = 0) -> int:
+    """What a delivery cost in micros: as the provider says, else by the price book. `volume`: see `actual_cost`."""
     if result.cost_micros is not None:
         return result.cost_micros
-    return candidate.call_cost(len(result.images), result.usage).micros
+    return candidate.call_cost(len(result.images), result.usage, volume).micros
 
 
 def _candidate(run: Run, choice: Choice) -> Candidate:

@@ -92,6 +92,11 @@ class BasePrice(BaseModel):
     def lines(self) -> Iterator[tuple[str, str]]:
         """The price's entries for people and the wire: (applies to, amount)."""
 
+    @property
+    def tiered(self) -> bool:
+        """Whether it changes with the number of pictures bought."""
+        return False
+
     def levels(self) -> Iterator[tuple[int, BasePrice]]:
         """The price by tier: (pictures bought in the month before it applies, price), from 0 on."""
         yield 0, self
