@@ -154,10 +154,16 @@ def _leet(folded: str) -> Iterator[Reading]:
 
 def _leet_of(name: str, tokens: tuple[Token, ...]) -> Iterator[Reading]:
     """The tokens with digits and signs as letters, once for each way to read what may be several letters."""
-    everywhere = sum(_is_leet(token.text) for token in tokens) >= LEET_WORDS
-    changed = [_is_leet(token.text) or (everywhere and token.text.isdigit()) for token in tokens]
-    if not any(changed):
+    mixed = [_is_leet(token.text) for token in tokens]
+    if not any(mixed):
         return
+    yield from _lettered(name, tokens, mixed)
+    if sum(mixed) >= LEET_WORDS and any(token.text.isdigit() for token in tokens):
+        digits = [wanted or token.text.isdigit() for token, wanted in zip(tokens, mixed, strict=True)]
+        yield from _lettered(name, tokens, digits)
+
+
+def _lettered(name: str, tokens: tuple[Token, ...], changed: list[bool]) -> Iterator[Reading]:
     signs = [token.text for token, wanted in zip(tokens, changed, strict=True) if wanted]
     ways = _I_OR_L if any(_AMBIGUOUS.search(text) for text in signs) else _I_OR_L[:1]
     stars = _VOWELS if any(_STAR in text.strip(_STAR) for text in signs) else ""

@@ -106,7 +106,7 @@ def documents(draw: st.DrawFn) -> PolicyDocument:
     return PolicyDocument.model_validate(given)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(documents(), st.sampled_from(SIGNALS), st.sampled_from(MINORS), st.sampled_from(FRAMES), kinds, st.data())
 def test_no_policy_lets_it_through(
     document: PolicyDocument, signal: str, minor: str, frame: str, kind: TextKind, data: st.DataObject
