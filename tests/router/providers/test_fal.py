@@ -136,8 +136,9 @@ async def test_an_order_whose_answer_was_lost_is_taken_up_by_the_id_of_its_call_
     assert harness.times_asked("a fox") == 1
 
 
+QUEUE = "https://queue.fal.run"
 ADDRESSES = [
-    ({"request_id": "r1", "response_url": "https://queue.fal.run/a/b/requests/r1"}, "a/b/requests/r1"),
+    ({"request_id": "r1", "response_url": f"{QUEUE}/a/b/requests/r1"}, "a/b/requests/r1"),
     (
         {"request_id": "r1", "response_url": "https://queue.fal.run/a/b/requests/r1/response"},
         "a/b/requests/r1/response",
