@@ -137,7 +137,7 @@ class Orders:
     async def succeeded(self, run: Run, delivered: Delivered, images: bytes, count: int) -> None:
         """The pictures of a delivery are stored: so many of them, as `images`."""
         candidate, result = _candidate(run, delivered.choice), delivered.result
-        volume = await self._attempts.bought_before(delivered.attempt_id) if candidate.price.tiered else 0
+        volume = await self._volume(run, delivered.attempt_id) if candidate.price.tiered else 0
         paid = Paid(candidate.provider, candidate.model, cost_of(candidate, result, volume), count)
         if candidate.dropped:
             run.cache_key = ""  # a later job is not served what was left out here
@@ -213,6 +213,16 @@ class Orders:
         else:
             state = AttemptState.CANCELED if can.replay_safe else AttemptState.UNKNOWN
             await self._attempts.finish(order.run.lease, order.attempt_id, AttemptEnd(state, failure=_canceled()))
+
+    async def _volume(self, run: Run, attempt_id: str) -> int:
+        found = 0
+
+        async def read() -> None:
+            nonlocal found
+            found = await self._attempts.bought_before(attempt_id)
+
+        await self._surely(run, read)  # what was delivered must not be lost for want of a figure
+        return found
 
     async def _surely(self, run: Run, write: Callable[[], Awaitable[None]]) -> None:
         """Writes a fact that only this run knows, again and again while the lease lasts."""

@@ -174,6 +174,7 @@ attempts = sa.Table(
     _time("end_time"),
 )
 sa.Index("attempts_of_job", attempts.c.job_id, attempts.c.ordinal, unique=True)
+sa.Index("attempts_bought", attempts.c.provider, attempts.c.account, attempts.c.model, attempts.c.start_time)
 
 budgets = sa.Table(
     "budgets",
