@@ -12,10 +12,11 @@ from mesh.errors import FieldViolation
 from services.router import catalog as catalogs
 from services.router.breaker import Breakers
 from services.router.catalog import Catalog, ProviderEntry
-from services.router.providers import azure, bfl_families, fal, imagemesh, openai, replicate, stability
+from services.router.providers import azure, bedrock, bfl_families, fal, imagemesh, openai, replicate, stability
 from services.router.providers.accounts import Accounts, Member
 from services.router.providers.azure import AzureImages
 from services.router.providers.base import Account, Capabilities, Provider
+from services.router.providers.bedrock import Bedrock
 from services.router.providers.bfl import Bfl
 from services.router.providers.fal import Fal
 from services.router.providers.http import HttpClient
@@ -50,12 +51,13 @@ class Adapter:
 
 ADAPTERS: Mapping[str, Adapter] = {
     "azure": Adapter(lambda account, shared: AzureImages(account, shared.http), azure.capabilities),
+    "bedrock": Adapter(lambda account, shared: Bedrock(account, shared.http), bedrock.capabilities),
     "bfl": Adapter(lambda account, shared: Bfl(account, shared.http), bfl_families.capabilities),
+    "fal": Adapter(lambda account, shared: Fal(account, shared.http), fal.capabilities),
     "imagemesh": Adapter(lambda account, shared: OwnEngine(account, shared.inference), imagemesh.capabilities),
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
     "replicate": Adapter(lambda account, shared: Replicate(account, shared.http), replicate.capabilities),
     "stability": Adapter(lambda account, shared: Stability(account, shared.http), stability.capabilities),
-    "fal": Adapter(lambda account, shared: Fal(account, shared.http), fal.capabilities),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.router.fakes.bedrock import BedrockFake
 from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.fal import FalFake
 from tests.router.fakes.replicate import ReplicateFake
@@ -11,6 +12,7 @@ from tests.router.fakes.stability import StabilityFake
 from tests.router.fakes.vendor import VendorFake
 from tests.router.providers.harness_azure import AzureHarness, ClassicHarness, FoundryFlux1Harness, FoundryFlux2Harness
 from tests.router.providers.harness_base import Harness
+from tests.router.providers.harness_bedrock import BedrockHarness
 from tests.router.providers.harness_bfl import (
     BflHarness,
     Flux2Harness,
@@ -37,12 +39,14 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "azure-classic": ClassicHarness,
     "azure-flux-1": FoundryFlux1Harness,
     "azure-flux-2": FoundryFlux2Harness,
+    "bedrock": BedrockHarness,
     "bfl": BflHarness,
+    "bfl-1.1": Flux11Harness,
     "bfl-flux-2": Flux2Harness,
     "bfl-flux-3": Flux3Harness,
-    "bfl-1.1": Flux11Harness,
     "bfl-kontext": KontextHarness,
     "bfl-ultra": UltraHarness,
+    "fal": FalHarness,
     "imagemesh": OwnEngineHarness,
     "openai-compatible": OpenAIHarness,
     "openai-gpt-image": GptImageHarness,
@@ -54,14 +58,14 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "replicate-deployment": DeploymentHarness,
     "stability": StabilityHarness,
     "stability-results": StabilityResultsHarness,
-    "fal": FalHarness,
 }
 """By the adapter's name in `ADAPTERS`, and a variant after the first dash."""
 
 FAKES: Mapping[str, type[VendorFake]] = {
+    "bedrock": BedrockFake,
     "bfl": BflFake,
+    "fal": FalFake,
     "replicate": ReplicateFake,
     "stability": StabilityFake,
-    "fal": FalFake,
 }
 """By vendor; `python -m tests.router.fakes.run VENDOR`."""
