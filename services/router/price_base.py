@@ -73,6 +73,8 @@ class BasePrice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    unit: str
+    """How it is counted: one of the contract's `PriceUnit`."""
     source: str = Field(min_length=1)
     """Where the price was read."""
     date: datetime.date

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import datetime
 
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 from imagemesh.router.v1 import catalog_pb2, catalog_service_pb2, job_pb2
 
 from mesh.validation import Rule, length
 from services.router import wire
 from services.router.candidates import Candidate
 from services.router.capabilities import Capabilities
-from services.router.catalog import Account, Catalog, DataTerms, ModelEntry, ProviderEntry, Route
+from services.router.catalog import Account, Catalog, DataTerms, ModelEntry, Passthrough, ProviderEntry, Route
 from services.router.health import Health, RouteHealth
 from services.router.money import USD
 from services.router.planning import Prospect
-from services.router.pricing import Price
+from services.router.pricing import BasePrice
 from services.router.quoting import explain
 
 PAGE_RULES = (Rule("page_token", length(0, 1024), "use the token of the page before"),)
@@ -24,7 +24,6 @@ PAGE_RULES = (Rule("page_token", length(0, 1024), "use the token of the page bef
 def model_to_proto(catalog: Catalog, model: ModelEntry, today: datetime.date) -> catalog_pb2.Model:
     """A model with its routes and whether each can be used on this day."""
     routes = [route_to_proto(route, catalog.obstacle(model, route, today)) for route in model.routes]
-    sunset = None if model.sunset is None else wire.time_to_proto(_midnight_us(model.sunset))
     return catalog_pb2.Model(
         model_id=model.id,
         title=model.title,
@@ -32,11 +31,27 @@ def model_to_proto(catalog: Catalog, model: ModelEntry, today: datetime.date) ->
         quality_rank=model.quality_rank,
         versions=model.versions,
         default_version=model.default_version,
-        sunset_time=sunset,
+        sunset_time=day_to_proto(model.sunset),
         routes=routes,
         license=model.license,
         available=any(route.available for route in routes),
+        commercial_use=model.commercial_use,
+        version_details=version_details(model),
     )
+
+
+def version_details(model: ModelEntry) -> list[catalog_pb2.ModelVersion]:
+    """The versions with a sunset of their own, and the canary."""
+    shares = {} if model.canary is None else {model.canary.version: model.canary.percent}
+    return [
+        catalog_pb2.ModelVersion(
+            version=version,
+            sunset_time=day_to_proto(model.sunsets.get(version)),
+            canary_percent=shares.get(version, 0),
+        )
+        for version in model.versions
+        if version in shares or version in model.sunsets
+    ]
 
 
 def route_to_proto(route: Route, obstacle: str) -> catalog_pb2.ModelRoute:
@@ -49,6 +64,21 @@ def route_to_proto(route: Route, obstacle: str) -> catalog_pb2.ModelRoute:
         timeout=wire.duration_to_proto(route.timeout_s),
         available=not obstacle,
         unavailable_reason=obstacle,
+        sunset_time=day_to_proto(route.sunset),
+        strengths=sorted(route.strengths),
+        batch=route.batch,
+    )
+
+
+def passthrough_to_proto(passed: Passthrough) -> catalog_pb2.Passthrough:
+    """Models that are not listed, by pattern."""
+    return catalog_pb2.Passthrough(
+        pattern=passed.pattern,
+        capabilities=capabilities_to_proto(passed.capabilities),
+        price=price_to_proto(passed.price),
+        timeout=wire.duration_to_proto(passed.timeout_s),
+        license=passed.license,
+        commercial_use=passed.commercial_use,
     )
 
 
@@ -83,10 +113,11 @@ def capabilities_to_proto(route: Capabilities) -> catalog_pb2.Capabilities:
     )
 
 
-def price_to_proto(price: Price) -> catalog_pb2.Price:
+def price_to_proto(price: BasePrice) -> catalog_pb2.Price:
     """The price's entries as decimal strings, with source and day."""
     return catalog_pb2.Price(
         unit=wire.enum_number(catalog_pb2.PriceUnit, price.unit),
+        batch_discount="" if price.batch_discount == "0" else price.batch_discount,
         entries=[catalog_pb2.PriceEntry(applies_to=applies_to, amount=amount) for applies_to, amount in price.lines()],
         source=price.source,
         date=price.date.isoformat(),
@@ -110,6 +141,7 @@ def provider_to_proto(catalog: Catalog, provider: ProviderEntry, health: Health)
             if provider_id == provider.id
         ],
         etag=catalog.sha256[:16],
+        passthrough=[passthrough_to_proto(passed) for passed in provider.passthrough],
     )
 
 
@@ -121,6 +153,7 @@ def account_to_proto(account: Account, configured: bool) -> catalog_pb2.Provider
         configured=configured,
         max_concurrency=account.max_concurrency,
         requests_per_minute=account.requests_per_minute,
+        dedicated=account.dedicated,
     )
 
 
@@ -159,6 +192,7 @@ def offer_to_proto(prospect: Prospect) -> catalog_pb2.Offer:
         unavailable_reason=prospect.obstacle,
         p50=_p50(candidate),
         dropped=candidate.dropped,
+        price=price_to_proto(candidate.price),
     )
 
 
@@ -179,6 +213,9 @@ def _state(catalog: Catalog, provider: ProviderEntry) -> str:
     return "ENABLED" if catalog.account(provider) is not None else "UNCONFIGURED"
 
 
-def _midnight_us(day: datetime.date) -> int:
+def day_to_proto(day: datetime.date | None) -> timestamp_pb2.Timestamp | None:
+    """The day's first instant in UTC; unset for None."""
+    if day is None:
+        return None
     midnight = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
-    return round(midnight.timestamp()) * wire.US_PER_SECOND
+    return wire.time_to_proto(round(midnight.timestamp()) * wire.US_PER_SECOND)

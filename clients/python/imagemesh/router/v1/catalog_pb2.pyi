@@ -144,6 +144,8 @@ class Model(_message.Message):
     ROUTES_FIELD_NUMBER: _builtins.int
     LICENSE_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
+    COMMERCIAL_USE_FIELD_NUMBER: _builtins.int
+    VERSION_DETAILS_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Its id, as in `GenerationSpec.model`."""
     title: _builtins.str
@@ -151,11 +153,13 @@ class Model(_message.Message):
     quality_rank: _builtins.int
     """Rank for goal BEST, higher is better."""
     default_version: _builtins.str
-    """Version that a job without a pin gets."""
+    """Version that a job without a pin gets, unless it gets the canary (see `version_details`)."""
     license: _builtins.str
     """The licence of the model or the terms of use of its results."""
     available: _builtins.bool
     """True when at least one route can be used now (key present, provider enabled, not past the sunset)."""
+    commercial_use: _builtins.str
+    """Whether results may be used commercially: `yes`, `conditions` or `no`; empty: not known."""
     @_builtins.property
     def strengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What it is good at: `text_rendering`, `photorealism`, `brand_style`, `commercial_indemnity`, `speed`."""
@@ -172,6 +176,10 @@ class Model(_message.Message):
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelRoute]:
         """Who serves it, in the catalog's order."""
 
+    @_builtins.property
+    def version_details(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelVersion]:
+        """What there is to say of single versions; a version of which there is nothing to say is left out."""
+
     def __init__(
         self,
         *,
@@ -185,14 +193,50 @@ class Model(_message.Message):
         routes: _abc.Iterable[Global___ModelRoute] | None = ...,
         license: _builtins.str = ...,
         available: _builtins.bool = ...,
+        commercial_use: _builtins.str = ...,
+        version_details: _abc.Iterable[Global___ModelVersion] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sunset_time", b"sunset_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "default_version", b"default_version", "license", b"license", "model_id", b"model_id", "quality_rank", b"quality_rank", "routes", b"routes", "strengths", b"strengths", "sunset_time", b"sunset_time", "title", b"title", "versions", b"versions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "commercial_use", b"commercial_use", "default_version", b"default_version", "license", b"license", "model_id", b"model_id", "quality_rank", b"quality_rank", "routes", b"routes", "strengths", b"strengths", "sunset_time", b"sunset_time", "title", b"title", "version_details", b"version_details", "versions", b"versions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class ModelVersion(_message.Message):
+    """One version of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    SUNSET_TIME_FIELD_NUMBER: _builtins.int
+    CANARY_PERCENT_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    """Its name, as in `GenerationSpec.model_version`."""
+    canary_percent: _builtins.float
+    """Percent of the tenants whose jobs get it without a pin, while it is new; a tenant always gets the same answer.
+    0: it is no canary.
+    """
+    @_builtins.property
+    def sunset_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is switched off; unset when not announced."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        sunset_time: _timestamp_pb2.Timestamp | None = ...,
+        canary_percent: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sunset_time", b"sunset_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["canary_percent", b"canary_percent", "sunset_time", b"sunset_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ModelVersion: _TypeAlias = ModelVersion  # noqa: Y015
 
 @_typing.final
 class ModelRoute(_message.Message):
@@ -207,6 +251,9 @@ class ModelRoute(_message.Message):
     TIMEOUT_FIELD_NUMBER: _builtins.int
     AVAILABLE_FIELD_NUMBER: _builtins.int
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
+    SUNSET_TIME_FIELD_NUMBER: _builtins.int
+    STRENGTHS_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's id."""
     provider_model: _builtins.str
@@ -215,6 +262,8 @@ class ModelRoute(_message.Message):
     """True when the provider can be used now."""
     unavailable_reason: _builtins.str
     """Why it cannot: which key, region or date."""
+    batch: _builtins.bool
+    """True when the provider bills jobs of lane BATCH as batch calls, so that `Price.batch_discount` applies."""
     @_builtins.property
     def capabilities(self) -> Global___Capabilities:
         """What it can do."""
@@ -227,6 +276,14 @@ class ModelRoute(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """Longest time one call may take."""
 
+    @_builtins.property
+    def sunset_time(self) -> _timestamp_pb2.Timestamp:
+        """When the provider stops serving it; unset when not announced."""
+
+    @_builtins.property
+    def strengths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the model has with this provider besides its own `strengths`, such as `commercial_indemnity`."""
+
     def __init__(
         self,
         *,
@@ -237,10 +294,13 @@ class ModelRoute(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         available: _builtins.bool = ...,
         unavailable_reason: _builtins.str = ...,
+        sunset_time: _timestamp_pb2.Timestamp | None = ...,
+        strengths: _abc.Iterable[_builtins.str] | None = ...,
+        batch: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "price", b"price", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "price", b"price", "sunset_time", b"sunset_time", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "capabilities", b"capabilities", "price", b"price", "provider", b"provider", "provider_model", b"provider_model", "timeout", b"timeout", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "batch", b"batch", "capabilities", b"capabilities", "price", b"price", "provider", b"provider", "provider_model", b"provider_model", "strengths", b"strengths", "sunset_time", b"sunset_time", "timeout", b"timeout", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -387,6 +447,7 @@ class Price(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     DATE_FIELD_NUMBER: _builtins.int
     CURRENCY_FIELD_NUMBER: _builtins.int
+    BATCH_DISCOUNT_FIELD_NUMBER: _builtins.int
     unit: Global___PriceUnit.ValueType
     """How it is counted."""
     source: _builtins.str
@@ -395,6 +456,8 @@ class Price(_message.Message):
     """The day it was read, `YYYY-MM-DD`."""
     currency: _builtins.str
     """ISO 4217 code."""
+    batch_discount: _builtins.str
+    """The part of the price that batch calls are spared, as a decimal string such as `0.5`; empty: none."""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___PriceEntry]:
         """Its entries."""
@@ -407,10 +470,11 @@ class Price(_message.Message):
         source: _builtins.str = ...,
         date: _builtins.str = ...,
         currency: _builtins.str = ...,
+        batch_discount: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["currency", b"currency", "date", b"date", "entries", b"entries", "source", b"source", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch_discount", b"batch_discount", "currency", b"currency", "date", b"date", "entries", b"entries", "source", b"source", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -425,7 +489,9 @@ class PriceEntry(_message.Message):
     APPLIES_TO_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     applies_to: _builtins.str
-    """What it applies to, such as `1024x1024/high` or `image_out`; empty: everything."""
+    """What it applies to, such as `1024x1024/high`, `image_out`, `source image` (added for each), `first megapixel` or
+    `* from 1000 pictures a month` (after so many of the account's in a calendar month, UTC); empty: everything.
+    """
     amount: _builtins.str
     """The price of one unit (of a million for tokens) as a decimal string."""
     def __init__(
@@ -457,6 +523,7 @@ class Provider(_message.Message):
     DATA_TERMS_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    PASSTHROUGH_FIELD_NUMBER: _builtins.int
     provider_id: _builtins.str
     """Its id, as in `Routing.allow`."""
     title: _builtins.str
@@ -481,6 +548,10 @@ class Provider(_message.Message):
     def health(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderHealth]:
         """Its health as this process observed it, one entry per model called."""
 
+    @_builtins.property
+    def passthrough(self) -> _containers.RepeatedCompositeFieldContainer[Global___Passthrough]:
+        """Models that jobs may name as `PROVIDER:MODEL` although the catalog does not list them; the first match counts."""
+
     def __init__(
         self,
         *,
@@ -493,14 +564,63 @@ class Provider(_message.Message):
         data_terms: Global___DataTerms | None = ...,
         health: _abc.Iterable[Global___ProviderHealth] | None = ...,
         etag: _builtins.str = ...,
+        passthrough: _abc.Iterable[Global___Passthrough] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["data_terms", b"data_terms"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "data_terms", b"data_terms", "etag", b"etag", "health", b"health", "kind", b"kind", "provider_id", b"provider_id", "state", b"state", "title", b"title", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts", "data_terms", b"data_terms", "etag", b"etag", "health", b"health", "kind", b"kind", "passthrough", b"passthrough", "provider_id", b"provider_id", "state", b"state", "title", b"title", "unavailable_reason", b"unavailable_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Provider: _TypeAlias = Provider  # noqa: Y015
+
+@_typing.final
+class Passthrough(_message.Message):
+    """Models that a provider passes through without being in the catalog, and what they are taken to be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATTERN_FIELD_NUMBER: _builtins.int
+    CAPABILITIES_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    LICENSE_FIELD_NUMBER: _builtins.int
+    COMMERCIAL_USE_FIELD_NUMBER: _builtins.int
+    pattern: _builtins.str
+    """The provider's own names, with `*` for any text."""
+    license: _builtins.str
+    """The licence of the models or the terms of use of their results."""
+    commercial_use: _builtins.str
+    """Whether results may be used commercially: `yes`, `conditions` or `no`; empty: not known."""
+    @_builtins.property
+    def capabilities(self) -> Global___Capabilities:
+        """What they can do."""
+
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """What they cost, as the operator states it."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Longest time one call may take."""
+
+    def __init__(
+        self,
+        *,
+        pattern: _builtins.str = ...,
+        capabilities: Global___Capabilities | None = ...,
+        price: Global___Price | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        license: _builtins.str = ...,
+        commercial_use: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "price", b"price", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "commercial_use", b"commercial_use", "license", b"license", "pattern", b"pattern", "price", b"price", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Passthrough: _TypeAlias = Passthrough  # noqa: Y015
 
 @_typing.final
 class ProviderAccount(_message.Message):
@@ -513,6 +633,7 @@ class ProviderAccount(_message.Message):
     CONFIGURED_FIELD_NUMBER: _builtins.int
     MAX_CONCURRENCY_FIELD_NUMBER: _builtins.int
     REQUESTS_PER_MINUTE_FIELD_NUMBER: _builtins.int
+    DEDICATED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name in the catalog."""
     region: _builtins.str
@@ -523,6 +644,8 @@ class ProviderAccount(_message.Message):
     """Most calls at once; 0: unbounded."""
     requests_per_minute: _builtins.int
     """Most calls a minute; 0: unbounded."""
+    dedicated: _builtins.str
+    """Capacity that is reserved for it, for people; empty: none."""
     def __init__(
         self,
         *,
@@ -531,10 +654,11 @@ class ProviderAccount(_message.Message):
         configured: _builtins.bool = ...,
         max_concurrency: _builtins.int = ...,
         requests_per_minute: _builtins.int = ...,
+        dedicated: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["configured", b"configured", "max_concurrency", b"max_concurrency", "name", b"name", "region", b"region", "requests_per_minute", b"requests_per_minute"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["configured", b"configured", "dedicated", b"dedicated", "max_concurrency", b"max_concurrency", "name", b"name", "region", b"region", "requests_per_minute", b"requests_per_minute"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -642,6 +766,7 @@ class Offer(_message.Message):
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
     P50_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     """The provider's id."""
     model: _builtins.str
@@ -676,6 +801,10 @@ class Offer(_message.Message):
     def dropped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Fields of the spec that it would leave out, as `Routing.may_drop` allows; with `size`, `size` is the nearest one."""
 
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """What it is counted by, with source and date."""
+
     def __init__(
         self,
         *,
@@ -691,10 +820,11 @@ class Offer(_message.Message):
         unavailable_reason: _builtins.str = ...,
         p50: _duration_pb2.Duration | None = ...,
         dropped: _abc.Iterable[_builtins.str] | None = ...,
+        price: Global___Price | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["p50", b"p50", "per_image", b"per_image", "size", b"size", "worst_case", b"worst_case"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["p50", b"p50", "per_image", b"per_image", "price", b"price", "size", b"size", "worst_case", b"worst_case"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "calls", b"calls", "dropped", b"dropped", "explanation", b"explanation", "model", b"model", "model_version", b"model_version", "p50", b"p50", "per_image", b"per_image", "provider", b"provider", "size", b"size", "unavailable_reason", b"unavailable_reason", "worst_case", b"worst_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["available", b"available", "calls", b"calls", "dropped", b"dropped", "explanation", b"explanation", "model", b"model", "model_version", b"model_version", "p50", b"p50", "per_image", b"per_image", "price", b"price", "provider", b"provider", "size", b"size", "unavailable_reason", b"unavailable_reason", "worst_case", b"worst_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -419,8 +419,8 @@ class GenerationSpec(_message.Message):
     negative_prompt: _builtins.str
     """What the picture must not show, at most 32,000 characters. Excludes candidates without negative prompts."""
     model: _builtins.str
-    """A catalog model id, or `auto` to choose by `JobOptions.routing`. Default: `auto`. At most 200 characters. An
-    unknown id is NOT_FOUND, reason MODEL_NOT_FOUND, with the nearest names in the text and in metadata `nearest`.
+    """A catalog model id, `PROVIDER:MODEL` for a model that the provider passes through (`Provider.passthrough`), or
+    `auto` to choose by `JobOptions.routing`. Default: `auto`. At most 200 characters. An unknown id is NOT_FOUND, reason MODEL_NOT_FOUND, with the nearest names in the text and in metadata `nearest`.
     """
     model_version: _builtins.str
     """Pins a version of the model. Default: the catalog's. Needs `model` to name one; at most 200 characters."""
