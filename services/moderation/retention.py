@@ -73,8 +73,10 @@ class RetentionSweeper:
         """One sweep; the sequence up to which records are gone now."""
         retention, now = self._retention(), await self._reader.now()
         for tenant, days in retention.tenants.items():
-            await self._empty(C.tenant == tenant, now - days * DAY_US, tenant)
-        await self._empty(C.tenant.not_in(list(retention.tenants)), now - retention.default * DAY_US, "")
+            if days < retention.longest:  # what is kept longest is removed whole, below
+                await self._empty(C.tenant == tenant, now - days * DAY_US, tenant)
+        if retention.default < retention.longest:
+            await self._empty(C.tenant.not_in(list(retention.tenants)), now - retention.default * DAY_US, "")
         await self._database.write(lambda c: _cut(c, now - retention.longest * DAY_US, self._store is not None))
         cut = (await self._reader.head()).cut_sequence
         await self._remove(cut)

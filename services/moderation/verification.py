@@ -61,6 +61,22 @@ class Report:
             self.broken = broken
 
 
+@dataclass
+class _Emptied:
+    """The records that one erasure is to account for: from which sequence to which, how many, of whom."""
+
+    first: int
+    last: int = 0
+    count: int = 0
+    tenants: set[str] = field(default_factory=set)
+
+    def add(self, row: Row) -> None:
+        """Counts one more; rows come in order."""
+        self.last = row["sequence"]
+        self.count += 1
+        self.tenants.add(row["tenant"])
+
+
 class Verification:
     """Verifies the audit in pages. anchors: makes them anew for each run; None for one that is not set up."""
 
@@ -157,7 +173,7 @@ class _Walk:
         self.started_after = self.reached = head.cut_sequence
         self._chain = head.cut_chain
         self.checked = 0
-        self._emptied: dict[int, list[Row]] = {}  # facts of emptied records by the record that is to tell of them
+        self._emptied: dict[int, _Emptied] = {}  # by the record that is to tell of them
 
     async def begin(self, first: int) -> None:
         """Finds where to begin."""
@@ -199,8 +215,7 @@ class _Walk:
             if finding:
                 return Break(self.reached + 1, finding)
             if row["erased_by"]:
-                facts = {name: row[name] for name in ("sequence", "tenant")}
-                self._emptied.setdefault(row["erased_by"], []).append(facts)
+                self._emptied.setdefault(row["erased_by"], _Emptied(row["sequence"])).add(row)
             self.reached, self._chain = row["sequence"], row["chain"]
             self.checked += 1
         return None
@@ -219,38 +234,36 @@ class _Walk:
         return ""
 
     async def unsaid(self, broken: Break | None) -> Break | None:
-        """The first record that is missing or empty without a record that says so. A record that is itself behind
-        `broken` is not asked: what happened to it is told already."""
-        asked = [by for by in self._emptied if broken is None or by < broken.sequence]
-        findings = [self._unsaid_cut(await self._reader.named([self.head.cut_by]), broken)]
+        """The first record that is missing or empty without a record that says so. What is told by a record that
+        `broken` is about, or that is gone behind it, is not held against others."""
+        asked = sorted({*self._emptied, self.head.cut_by} - ({broken.sequence} if broken else set()))
+        findings = []
         for first in range(0, len(asked), PAGE):
             batch = asked[first : first + PAGE]
             tellers = await self._reader.named(batch)
-            findings += [_unsaid_erasure(self._emptied[by], tellers.get(by)) for by in batch]
+            known = [by for by in batch if by in tellers or broken is None or by < broken.sequence]
+            findings += [self._unsaid(by, tellers.get(by)) for by in known]
         return min((found for found in findings if found), key=lambda found: found.sequence, default=None)
 
-    def _unsaid_cut(self, tellers: dict[int, Row], broken: Break | None) -> Break | None:
-        """The chain's beginning must be told by the record of a sweep."""
-        cut, teller = self.head.cut_sequence, tellers.get(self.head.cut_by)
-        told_already = broken is not None and (
-            self.head.cut_by == broken.sequence or (teller is None and self.head.cut_by > broken.sequence)
-        )
-        if cut == 0 or told_already:
-            return None
-        said = teller["length"] if teller and teller["action"] == "SWEPT" else 0
-        if said != cut:
-            return Break(said + 1, f"records up to {cut} are missing and no record of a sweep says so")
+    def _unsaid(self, by: int, teller: Row | None) -> Break | None:
+        cut = _unsaid_cut(self.head.cut_sequence, teller) if by == self.head.cut_by else None
+        return cut or (_unsaid_erasure(self._emptied[by], teller) if by in self._emptied else None)
+
+
+def _unsaid_cut(cut: int, teller: Row | None) -> Break | None:
+    """The chain's beginning must be told by the record of a sweep."""
+    said = teller["length"] if teller and teller["action"] == "SWEPT" else 0
+    if said == cut:
         return None
+    return Break(said + 1, f"records up to {cut} are missing and no record of a sweep says so")
 
 
-def _unsaid_erasure(emptied_rows: Sequence[Row], teller: Row | None) -> Break | None:
+def _unsaid_erasure(emptied_rows: _Emptied, teller: Row | None) -> Break | None:
     """A record of an erasure stands behind what it emptied, is of the same tenant, and counts as many."""
-    first, last = emptied_rows[0]["sequence"], emptied_rows[-1]["sequence"]
-    tenants = {row["tenant"] for row in emptied_rows}
-    if teller is None or teller["action"] != "ERASED" or teller["sequence"] < last:
-        return Break(first, "it was emptied and no record of an erasure says so")
-    if teller["tenant"] and tenants != {teller["tenant"]}:
-        return Break(first, "it was emptied by an erasure of another tenant")
-    if len(emptied_rows) > teller["length"]:
-        return Break(last, f"more records were emptied than record {teller['sequence']} says")
+    if teller is None or teller["action"] != "ERASED" or teller["sequence"] < emptied_rows.last:
+        return Break(emptied_rows.first, "it was emptied and no record of an erasure says so")
+    if teller["tenant"] and emptied_rows.tenants != {teller["tenant"]}:
+        return Break(emptied_rows.first, "it was emptied by an erasure of another tenant")
+    if emptied_rows.count > teller["length"]:
+        return Break(emptied_rows.last, f"more records were emptied than record {teller['sequence']} says")
     return None

@@ -360,3 +360,20 @@ async def test_a_verification_during_a_sweep_is_right(audit: Rig) -> None:
     await audit.age(366, upto=8)
     reports = await asyncio.gather(*(audit.verify() for _ in range(5)), audit.audit.sweeper.sweep())
     assert [report.broken for report in reports[:5]] == [None] * 5
+
+
+async def test_the_default_retention_may_be_the_shorter_one(audit: Rig) -> None:
+    await audit.database.write(lambda c: record(c, entry(11, tenant="archive")))
+    await audit.checkpoint()
+    audit.days = Retention(30, {"archive": 365})
+    await audit.age(31, upto=11)
+    assert await audit.audit.sweeper.sweep() == 0
+    assert [row["sequence"] for row in await audit.rows() if row["text"]] == [11]
+    assert await audit.broken() == 0
+
+
+async def test_an_erasure_of_another_tenant_accounts_for_nothing(audit: Rig) -> None:
+    await audit.database.write(lambda c: record(c, entry(11, tenant="other")))
+    await audit.audit.erasure.user("other", "ann", "operator", "")
+    await audit.sql(f"UPDATE audit_records SET {EMPTY}, erased_by = 12 WHERE sequence = 5")
+    assert await audit.broken() == 5
