@@ -35,9 +35,10 @@ from services.router.providers.openai_answers import (
     request_id_of,
 )
 from services.router.providers.openai_dialects import DIALECTS, PARTIAL_IMAGES, Ask, Carry, Dialect
-from services.router.providers.openai_requests import encoded, files, form_text, widened
+from services.router.providers.openai_requests import Shaped, encoded, files, form_text, shaped
 from services.router.providers.openai_stream import Watched, completed
 from services.router.providers.rates import rate_hint
+from services.router.providers.retouch import trimmed
 
 DEFAULT_DIALECT = "compatible"
 STREAM_IDLE = 300.0
@@ -106,16 +107,17 @@ class OpenAIImages(Provider):
         ask = self._dialect.asks.get(call.operation)
         if ask is None:
             raise ProviderError(ErrorKind.BAD_REQUEST, f"{self.name} does not do {call.operation}")
-        call = await widened(call)
+        order = await shaped(call, self._dialect.draws)
+        call = order.call
         partial = self._partial(call)
         request = await self._request(ask, call, partial)
         request = replace(request, timeout=max(ends - asyncio.get_running_loop().time(), 0.0))
         call.before_sending()
         with ordering():
             if partial:
-                return await self._streamed(request, call, Watched(listener, partial), ends)
+                return await self._streamed(request, order, Watched(listener, partial), ends)
             answer = await self._http.send(request)
-        return await self._read(answer, call, ends)
+        return await self._read(answer, order, ends)
 
     async def check(self) -> str:
         """How many models the server lists, and some of them."""
@@ -158,31 +160,31 @@ class OpenAIImages(Provider):
         fields |= {name: value for name, value in call.options.items() if name != PARTIAL_IMAGES}
         return fields | ({"stream": True, PARTIAL_IMAGES: partial} if partial else {})
 
-    async def _read(self, answer: HttpAnswer, call: ProviderCall, ends: float) -> ProviderResult:
+    async def _read(self, answer: HttpAnswer, order: Shaped, ends: float) -> ProviderResult:
         if answer.status != 200:
             raise error_of(answer)
-        document, data = await read_document(answer.body)
-        return await self._result(document, data[: call.count], answer.headers, call, ends)
+        document, data = await read_document(answer)
+        return await self._result(document, data[: order.call.count], answer.headers, order, ends)
 
     async def _result(
-        self, document: Mapping[str, Any], data: list[Any], headers: Mapping[str, str], call: ProviderCall, ends: float
+        self, document: Mapping[str, Any], data: list[Any], headers: Mapping[str, str], order: Shaped, ends: float
     ) -> ProviderResult:
         loop = asyncio.get_running_loop()
         images = [await image_of(entry, self._http, ends - loop.time()) for entry in data]
+        if order.drawn != order.wanted:
+            images = [replace(image, data=await trimmed(image.data, order.drawn, order.wanted)) for image in images]
         return ProviderResult(
             images=tuple(images),
             provider_request_id=request_id_of(headers) or str(document.get("id") or ""),
-            model_version=call.model_version,
+            model_version=order.call.model_version,
             usage=counts_of(document.get("usage")),
             rate=rate_hint(headers),
         )
 
-    async def _streamed(
-        self, request: HttpRequest, call: ProviderCall, watched: Watched, ends: float
-    ) -> ProviderResult:
+    async def _streamed(self, request: HttpRequest, order: Shaped, watched: Watched, ends: float) -> ProviderResult:
         async with self._http.stream(request) as answer:
             if answer.status != 200 or "text/event-stream" not in answer.headers.get("Content-Type", ""):
                 body = b"".join([part async for part in answer.parts])
-                return await self._read(HttpAnswer(answer.status, answer.headers, body), call, ends)
+                return await self._read(HttpAnswer(answer.status, answer.headers, body), order, ends)
             told = await completed(answer, watched)
-            return await self._result(told, [told], answer.headers, call, ends)
+            return await self._result(told, [told], answer.headers, order, ends)

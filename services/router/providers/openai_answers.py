@@ -38,7 +38,7 @@ CODES: Mapping[str, ErrorKind] = {
 }
 """Error codes and types that say more than the status."""
 
-STREAM_TYPES: Mapping[str, ErrorKind] = {
+LATE_TYPES: Mapping[str, ErrorKind] = {
     **CODES,
     "invalid_request_error": ErrorKind.BAD_REQUEST,
     "image_generation_user_error": ErrorKind.BAD_REQUEST,
@@ -47,7 +47,7 @@ STREAM_TYPES: Mapping[str, ErrorKind] = {
     "rate_limit_error": ErrorKind.RATE_LIMITED,
     "server_error": ErrorKind.OVERLOADED,
 }
-"""The same for errors within a stream, which have no status of their own."""
+"""The same for errors within a stream or an answer with status 200, which have no status of their own."""
 
 REQUEST_IDS = ("x-request-id", "apim-request-id", "x-ms-request-id")
 
@@ -75,13 +75,13 @@ def error_of(answer: HttpAnswer) -> ProviderError:
     )
 
 
-def streamed_error(error: object, headers: Mapping[str, str]) -> ProviderError:
-    """The error that a stream told after it had begun; one that says nothing known cannot be asked again safely."""
+def late_error(error: object, headers: Mapping[str, str]) -> ProviderError:
+    """The error that an answer told after its status 200; one that says nothing known cannot be asked again safely."""
     codes = [*_codes(error)]
-    kinds = (STREAM_TYPES[code] for code in codes if code in STREAM_TYPES)
+    kinds = (LATE_TYPES[code] for code in codes if code in LATE_TYPES)
     return ProviderError(
         next(kinds, ErrorKind.BROKEN_ANSWER),
-        f"the provider's stream ended with an error{_shown(codes)}",
+        f"the provider answered with an error{_shown(codes)}",
         provider_request_id=request_id_of(headers),
         rate=rate_hint(headers),
     )
@@ -101,14 +101,16 @@ def _shown(codes: list[str]) -> str:
     return f" ({codes[0]})" if codes else ""
 
 
-async def read_document(body: bytes) -> tuple[dict[str, Any], list[Any]]:
+async def read_document(answer: HttpAnswer) -> tuple[dict[str, Any], list[Any]]:
     """The answer, and what it holds of pictures.
 
     Raises:
-        ProviderError: BROKEN_ANSWER.
+        ProviderError: BROKEN_ANSWER; what the answer tells, where it is an error after all.
     """
-    document = await json_of(body)
+    document = await json_of(answer.body)
     data = document.get("data")
+    if isinstance(document.get("error"), dict) and not data:
+        raise late_error(document["error"], answer.headers)
     if not isinstance(data, list) or not data:
         raise broken("the answer holds no picture")
     return document, data

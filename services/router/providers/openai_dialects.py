@@ -17,6 +17,7 @@ from services.router.providers.options import OptionRule
 from services.router.providers.shapes import size_text
 
 Field = Callable[[ProviderCall], Any]
+Draws = Callable[[str, int, int], bool]
 
 
 class Carry(enum.Enum):
@@ -60,6 +61,8 @@ class Dialect:
     """Without operations and `max_images`, which follow from `asks`."""
     streams: bool = False
     """Whether it shows unfinished pictures when asked (`partial_images`)."""
+    draws: Draws | None = None
+    """Which sizes a model draws, given its name, width and height. None: edits keep the size of their source."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -139,6 +142,21 @@ _DIFFUSION_ABLE = Capabilities(
 _TRUE_CFG = {"true_cfg_scale": OptionRule(float, low=0, high=20)}
 
 
+FIXED_SIZES = frozenset({(1024, 1024), (1536, 1024), (1024, 1536)})
+FIXED_MODELS = ("gpt-image-1", "chatgpt-image")
+SIZE_STEP = 16
+_LONGEST, _MOST_PIXELS, _MOST_RATIO = 3840, 3840 * 2160, 3
+
+
+def gpt_draws(model: str, width: int, height: int) -> bool:
+    """GPT Image 1.x has three sizes; from 2 on both sides are multiples of 16, up to 3840x2160 and 3:1."""
+    if model.startswith(FIXED_MODELS):
+        return (width, height) in FIXED_SIZES
+    longer, shorter = max(width, height), min(width, height)
+    stepped = width % SIZE_STEP == 0 and height % SIZE_STEP == 0
+    return stepped and longer <= min(_LONGEST, _MOST_RATIO * shorter) and width * height <= _MOST_PIXELS
+
+
 def _retouching(fields: Mapping[str, Field]) -> Mapping[str, Ask]:
     """The GPT models edit everything over one path; what is transparent in the mask is drawn anew."""
     edit = Ask(EDIT, fields, images="image[]", mask="mask", transparent=True)
@@ -159,7 +177,7 @@ def _diffusion(fields: Mapping[str, Field], edit: Ask | None = None) -> dict[str
 _OMNI_EDIT = Ask(EDIT, {**_COMPRESSED, "strength": lambda call: call.strength}, images="image", mask="mask_image")
 
 DIALECTS: Mapping[str, Dialect] = {
-    "gpt-image": Dialect(_retouching(_OPENAI), _GPT_ABLE, streams=True),
+    "gpt-image": Dialect(_retouching(_OPENAI), _GPT_ABLE, streams=True, draws=gpt_draws),
     "compatible": Dialect(_diffusion(_DIFFUSION), _DIFFUSION_ABLE),
     "sglang": Dialect(
         _diffusion(_COMPRESSED),
@@ -194,8 +212,8 @@ DIALECTS: Mapping[str, Dialect] = {
 
 FLUX_2 = "providers/blackforestlabs/v1/{model}"
 AZURE_DIALECTS: Mapping[str, Dialect] = {
-    "v1": Dialect(_retouching(_AZURE), _GPT_ABLE, streams=True),
-    "classic": Dialect(_retouching(_AZURE), _GPT_ABLE, streams=True),
+    "v1": Dialect(_retouching(_AZURE), _GPT_ABLE, streams=True, draws=gpt_draws),
+    "classic": Dialect(_retouching(_AZURE), _GPT_ABLE, streams=True, draws=gpt_draws),
     "flux-1": Dialect(
         _diffusion(_FLUX_1, Ask(EDIT, _FLUX_1, images="image", most_images=1)),
         Capabilities(frozenset(), max_count=1, formats=frozenset({"png", "jpeg"})),

@@ -15,7 +15,7 @@ from services.router.providers.base import Listener
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpStream
 from services.router.providers.media import media_type_of
-from services.router.providers.openai_answers import request_id_of, streamed_error
+from services.router.providers.openai_answers import late_error, request_id_of
 
 
 class Watched:
@@ -51,7 +51,7 @@ async def completed(answer: HttpStream, watched: Watched) -> dict[str, Any]:
                 unreadable = unreadable or event.data.strip() != b"[DONE]"
                 continue
             if "error" in told or event.name == "error":
-                raise streamed_error(told.get("error") or told, answer.headers)
+                raise late_error(told.get("error") or told, answer.headers)
             kind = str(told.get("type", event.name))
             if kind.endswith(".completed"):
                 return told

@@ -20,6 +20,8 @@ from services.router.providers.errors import ErrorKind, ProviderError
 THREAD_BYTES = 256 * 1024
 """Bytes above this are encoded to base64 in a thread."""
 PNG = "image/png"
+SAVED_AS = {"png": ".png", "jpeg": ".jpg[Q=95]", "webp": ".webp[Q=95]"}
+"""How a changed result is written, by its format."""
 
 T = TypeVar("T")
 
@@ -79,6 +81,24 @@ async def size_of(image: InputImage) -> tuple[int, int]:
         return int(opened.width), int(opened.height)
 
     return await _worked(work)
+
+
+async def trimmed(data: bytes, drawn: tuple[int, int], wanted: tuple[int, int]) -> bytes:
+    """The upper left part of a picture that came `drawn` (width, height) large, in its own format (PNG, JPEG, WebP).
+
+    A picture of another size, or one that cannot be read, stays as it came.
+    """
+
+    def work() -> bytes:
+        opened, found = open_image(data)
+        if (opened.width, opened.height) != drawn or found.format not in SAVED_AS:
+            return data
+        return bytes(opened.crop(0, 0, *wanted).write_to_buffer(SAVED_AS[found.format]))
+
+    try:
+        return await in_thread(work)
+    except (InvalidArgument, pyvips.Error):
+        return data
 
 
 async def base64_text(data: bytes) -> str:

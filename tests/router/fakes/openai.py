@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import collections
 import itertools
 import json
@@ -25,7 +26,7 @@ from aiohttp import web
 
 from tests.router.fakes.openai_fields import EDIT, FLUX, GENERATE, INPAINT, UPSCALE, Read, read_form, read_json, wrong
 from tests.router.fakes.openai_streams import USAGE, streamed
-from tests.router.fakes.pictures import picture
+from tests.router.fakes.pictures import draw, picture
 from tests.router.fakes.vendor import Fields, broken_off, drop
 
 Failures = Mapping[str, Callable[[], web.Response]]
@@ -69,11 +70,12 @@ FAILURES: Failures = {
     "no_data": lambda: web.json_response({"created": 1, "data": []}),
     "bad_base64": lambda: web.json_response({"created": 1, "data": [{"b64_json": "***"}]}),
     "not_an_image": lambda: web.json_response({"created": 1, "data": [{"b64_json": "aGVsbG8gd29ybGQ="}]}),
+    "late_error": lambda: web.json_response({"error": {"code": "moderation_blocked", "message": "stub says no"}}),
     "redirect": lambda: web.Response(status=302, headers={"Location": "/elsewhere"}),
 }
 """Answers that are not pictures. Besides these: `reset` (drops the connection), `reset_midway` (drops it within the
-answer), `silent` (never answers), `fewer` (one picture less), `url`, `url_expired`, `url_flaky` (addresses, no bytes),
-`no_id` (no request id)."""
+answer), `silent` (never answers), `fewer` (one picture less), `large` (a square as wide as was asked), `url`,
+`url_expired`, `url_flaky` (addresses, no bytes), `no_id` (no request id)."""
 
 
 @dataclass(frozen=True)
@@ -221,6 +223,8 @@ class OpenAIStub:
         count = fields.get("n", 1) - (failure == "fewer")
         if failure.startswith("url"):
             data = b",".join(b'{"url":"%s","revised_prompt":"revised"}' % self._url(failure) for _ in range(count))
+        elif failure == "large":
+            data = b'{"b64_json":"%s"}' % base64.b64encode(draw(int(fields["size"].split("x")[0]), 4))
         else:
             data = b",".join(b'{"b64_json":"%s"}' % self._picture.base64(next(self._serial)) for _ in range(count))
         answer = web.Response(

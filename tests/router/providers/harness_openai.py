@@ -16,6 +16,7 @@ from tests.router.providers.harness_base import Harness, Provoked
 HTTP_FAILURES = (
     Provoked("fail:moderation", ErrorKind.REFUSED),
     Provoked("fail:policy", ErrorKind.REFUSED),
+    Provoked("fail:late_error", ErrorKind.REFUSED),
     Provoked("fail:bad_request", ErrorKind.BAD_REQUEST),
     Provoked("fail:unprocessable", ErrorKind.BAD_REQUEST),
     Provoked("fail:too_large", ErrorKind.BAD_REQUEST),
