@@ -20,6 +20,7 @@ from services.moderation.checkpoints import open_checkpoints
 from services.moderation.classifiers.sentence_encoder import EncoderFileError
 from services.moderation.classifiers.sentence_heads import HeadsError
 from services.moderation.config import ModerationSettings
+from services.moderation.name_files import NameFileError, read_names
 from services.moderation.peers.assets import IDEMPOTENT, StorageAssets
 from services.moderation.policy_files import PolicyFileError, load_policies
 
@@ -31,9 +32,9 @@ async def main(stopping: asyncio.Event) -> None:
     settings = load(ModerationSettings)
     token = settings.mesh_token.get_secret_value()
     try:
-        book = load_policies(settings.policy, layers(settings))
+        book = load_policies(settings.policy, layers(settings), names=read_names(settings.names))
         blocked = read_blocklist(settings.blocklist) if settings.blocklist else []
-    except (PolicyFileError, BlocklistError) as error:
+    except (PolicyFileError, NameFileError, BlocklistError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from error
     async with AsyncExitStack() as closing:

@@ -33,6 +33,7 @@ class ModerationSettings(Settings):
 
     storage_target: str = Field("127.0.0.1:7401", description="Storage's gRPC address, for the bytes of assets.")
     policy: Path = Field(DEFAULT_POLICY, description="The default policy's file; `tenants/*.yaml` lie beside it.")
+    names: Path | None = Field(None, description="Folder of the operator's own lists of names, one `*.txt` each.")
     blocklist: Path | None = Field(None, description="File of blocked pictures, added when the service starts.")
     encoder: str = Field(
         str(ENCODER), description="Folder of the text classifier's encoder; empty runs without that classifier."

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from services.moderation.lexicon import words_of
+from services.moderation.names import NameIndex
 from services.moderation.verdicts import Category, Decision, Rules, Thresholds
 
 SEXUAL_MINORS_CEILING = Thresholds(flag=0.25, review=0.35, block=0.5)
@@ -196,9 +197,10 @@ def findable(terms: Sequence[str]) -> tuple[str, ...]:
 
 
 class PolicyBook:
-    """The policies in force: the default, and the tenants' own."""
+    """The policies in force: the default, and the tenants' own; and the lists of names that they may ask for."""
 
-    def __init__(self, policies: Sequence[Policy]) -> None:
+    def __init__(self, policies: Sequence[Policy], names: NameIndex | None = None) -> None:
+        self.names = names
         self._by_id = {policy.policy_id: policy for policy in policies}
         self._by_tenant = {policy.document.tenant: policy for policy in policies}
         if len(self._by_id) != len(policies) or len(self._by_tenant) != len(policies):

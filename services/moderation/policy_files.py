@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from services.moderation.name_files import read_names
+from services.moderation.names import NameIndex
 from services.moderation.policies import FILE_VERSIONS, Floor, Policy, PolicyBook, PolicyDocument
 
 FLOOR = Path(__file__).parent / "policies" / "floor.yaml"
@@ -25,19 +27,26 @@ class PolicyFileError(Exception):
     """A policy file that cannot be used; the text names the file and every mistake."""
 
 
-def load_policies(default: Path, layers: Collection[str], floor: Path = FLOOR) -> PolicyBook:
-    """The book of the default file and of the tenants' files beside it; `layers` are those that this process has."""
+def load_policies(
+    default: Path, layers: Collection[str], floor: Path = FLOOR, names: NameIndex | None = None
+) -> PolicyBook:
+    """The book of the default file and of the tenants' files beside it; `layers` are those that this process has.
+
+    names: the lists of names that policies may ask for. Default: those that come with the service.
+    """
+    names = names or read_names()
     base = _read(default)
     under = _validated(Floor, _read(floor), floor)
     documents = [_validated(PolicyDocument, base, default)]
     documents += [_tenant_document(base, path) for path in sorted((default.parent / "tenants").glob("*.yaml"))]
     for document in documents:
         _require_layers(document, layers)
+        _require_names(document, names)
         if document.version > FILE_VERSIONS:
             raise PolicyFileError(f"policy {document.policy}: version: at most {FILE_VERSIONS} in a file")
     policies = [Policy(document=document, floor=under) for document in documents]
     try:
-        return PolicyBook(policies)
+        return PolicyBook(policies, names)
     except ValueError as error:
         raise PolicyFileError(f"{default.parent}: {error}") from error
 
@@ -56,6 +65,13 @@ def _require_layers(document: PolicyDocument, layers: Collection[str]) -> None:
     missing = sorted(set(document.required_layers) - set(layers))
     if missing:
         text = f"policy {document.policy}: required_layers: no {', '.join(missing)} here, only {', '.join(layers)}"
+        raise PolicyFileError(text)
+
+
+def _require_names(document: PolicyDocument, names: NameIndex) -> None:
+    missing = sorted(set(document.names) - names.lists)
+    if missing:
+        text = f"policy {document.policy}: names: no {', '.join(missing)} here, only {', '.join(sorted(names.lists))}"
         raise PolicyFileError(text)
 
 

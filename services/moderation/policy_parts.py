@@ -10,6 +10,7 @@ from services.moderation.policies import PolicyBook
 from services.moderation.policy_service import PolicyDesk
 from services.moderation.policy_shelf import POLICIES_CHANGED, PolicyShelf
 from services.moderation.policy_store import PolicyStore
+from services.moderation.policy_wire import NAMES
 from services.moderation.replay_store import Replays
 from services.moderation.rule_shelf import RuleShelf
 
@@ -22,10 +23,11 @@ class Policies:
 
     def __init__(self, database: Database, bus: Bus, files: PolicyBook, layers: Collection[str]) -> None:
         self._bus = bus
-        self.rules = RuleShelf(files.all())
+        self.rules = RuleShelf(files.all(), files.names)
         self.store = PolicyStore(database, files)
         self.shelf = PolicyShelf(self.store, files, self.rules, layers)
-        self.desk = PolicyDesk(self.store, self.shelf, Replays(database, self.store, self.rules), layers, self._tell)
+        known = (*layers, *(f"{NAMES}{name}" for name in (files.names.lists if files.names else ())))
+        self.desk = PolicyDesk(self.store, self.shelf, Replays(database, self.store, self.rules), known, self._tell)
 
     async def start(self) -> None:
         """Reads the policies in force, and listens for changes."""

@@ -20,6 +20,7 @@ from services.moderation.verdicts import Category, Decision
 from services.moderation.wire import CATEGORIES, category_out, decision_out
 
 DOCUMENT_BYTES = 1024 * 1024
+NAMES = "names/"  # before a list of names among the layers that are here
 DAY_SECONDS = 86_400
 LAST_SECOND = 253_402_300_799  # of the year 9999, as Timestamp has it
 LISTS = 256
@@ -197,9 +198,12 @@ def _unknown(policy: policy_pb2.Policy, layers: frozenset[str]) -> Iterable[Fiel
             if getattr(part, key) in seen:
                 yield FieldViolation(f"policy.{field}[{index}].{key}", "comes twice")
             seen.add(getattr(part, key))
+    for index, names in enumerate(policy.names):
+        if f"{NAMES}{names.name}" not in layers:
+            yield FieldViolation(f"policy.names[{index}].name", "no such list of names here")
     for index, layer in enumerate(policy.required_layers):
         if layer not in layers:
-            fix = f"no such layer here, only {', '.join(sorted(layers))}"
+            fix = f"no such layer here, only {', '.join(sorted(name for name in layers if not name.startswith(NAMES)))}"
             yield FieldViolation(f"policy.required_layers[{index}]", fix)
 
 

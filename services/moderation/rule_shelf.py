@@ -6,6 +6,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterable
 
+from services.moderation.names import NameIndex
 from services.moderation.policies import Policy
 from services.moderation.rules import RulesLayer
 
@@ -13,13 +14,17 @@ KEPT = 64  # compiled policies
 
 
 class RuleShelf:
-    """Rules by the policy's etag; those used last are kept. Safe for many calls at once in one event loop."""
+    """Rules by the policy's etag; those used last are kept. Safe for many calls at once in one event loop.
 
-    def __init__(self, policies: Iterable[Policy] = ()) -> None:
+    names: the lists of names that are there. Default: those that come with the service.
+    """
+
+    def __init__(self, policies: Iterable[Policy] = (), names: NameIndex | None = None) -> None:
+        self._names = names
         self._kept: OrderedDict[str, RulesLayer] = OrderedDict()
         self._compiling = asyncio.Lock()
         for policy in policies:
-            self._kept[policy.etag] = RulesLayer(policy)
+            self._kept[policy.etag] = RulesLayer(policy, names)
 
     async def layer(self, policy: Policy) -> RulesLayer:
         """The policy's rules, compiled in a thread where they are not at hand; one policy at a time."""
@@ -36,7 +41,7 @@ class RuleShelf:
             await self.layer(policy)
 
     async def _compile(self, policy: Policy) -> RulesLayer:
-        made = await asyncio.to_thread(RulesLayer, policy)
+        made = await asyncio.to_thread(RulesLayer, policy, self._names)
         self._kept[policy.etag] = made
         if len(self._kept) > KEPT:
             self._kept.popitem(last=False)
