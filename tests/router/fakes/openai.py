@@ -31,12 +31,12 @@ from tests.router.fakes.vendor import Fields, broken_off, drop
 
 Failures = Mapping[str, Callable[[], web.Response]]
 LIMITS = {
-    "x-ratelimit-remaining-requests": "41",
+    "x-ratelimit-remaining-requests": "4999",
     "x-ratelimit-reset-requests": "1m6s",
     "x-ratelimit-remaining-tokens": "150000",
     "x-ratelimit-reset-tokens": "20ms",
 }
-"""What it tells of its limits with every answer but a lone `no_id`."""
+"""What it tells of its limits with every answer but `no_id` and streams; so much is left that nobody slows down."""
 
 
 def error(status: int, code: str | None, kind: str = "invalid_request_error", **headers: str) -> web.Response:

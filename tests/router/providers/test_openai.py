@@ -107,7 +107,7 @@ async def test_a_key_is_never_printed() -> None:
 
 
 async def test_tells_what_is_left_of_the_limits(stub: OpenAIStub, http: PooledHttpClient) -> None:
-    left = RateHint(requests_left=41, tokens_left=150_000, requests_reset=66.0, tokens_reset=0.02)
+    left = RateHint(requests_left=4999, tokens_left=150_000, requests_reset=66.0, tokens_reset=0.02)
     assert (await adapter(stub, http).submit(call("hello"), Heard())).rate == left
     with pytest.raises(ProviderError) as caught:
         await adapter(stub, http).submit(call("fail:rate_limited"), Heard())
