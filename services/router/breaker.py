@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 Clock = Callable[[], float]
 
+FAILURES = "failures in a row"
+RECOVERED = "a probe succeeded"
+
 
 class BreakerState(enum.StrEnum):
     """Where a breaker stands."""
@@ -97,7 +100,7 @@ class Breaker:
             self._fail(entry)
 
     def open_for(self, seconds: float) -> None:
-        """Stay open for at least this long: a peer saw failures that this worker did not."""
+        """Stay open for at least this long: somebody saw what this worker's failures in a row do not show."""
         until = self._clock() + min(seconds, self._config.longest)
         self._open_until = max(self._open_until or 0.0, until)
 
@@ -122,9 +125,9 @@ class Breakers:
         self,
         config: BreakerConfig,
         clock: Clock,
-        on_change: Callable[[BreakerKey, BreakerState, float], None] | None = None,
+        on_change: Callable[[BreakerKey, BreakerState, float, str], None] | None = None,
     ) -> None:
-        """`on_change(key, state, seconds)` is called when a call of this worker opens or closes a breaker."""
+        """`on_change(key, state, seconds, reason)` is called when this worker opens or closes a breaker."""
         self._config = config
         self._clock = clock
         self._on_change = on_change
@@ -152,7 +155,14 @@ class Breakers:
         breaker.leave(entry, healthy)
         after = breaker.state
         if self._on_change and after != before and after is not BreakerState.HALF_OPEN:
-            self._on_change(key, after, breaker.wait)
+            self._on_change(key, after, breaker.wait, FAILURES if after is BreakerState.OPEN else RECOVERED)
+
+    def trip(self, key: BreakerKey, seconds: float, reason: str) -> None:
+        """Opens a breaker for a cause other than failures in a row."""
+        breaker = self._of(key)
+        breaker.open_for(seconds)
+        if self._on_change:
+            self._on_change(key, BreakerState.OPEN, breaker.wait, reason)
 
     def peer_opened(self, key: BreakerKey, seconds: float) -> None:
         """A peer's breaker opened."""

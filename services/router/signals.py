@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from imagemesh.events.v1 import breaker_pb2
 from imagemesh.router.v1 import catalog_pb2
 
-from mesh.events import Bus
+from mesh import outbox
+from mesh.db import Database
+from mesh.errors import MeshError
+from mesh.events import Bus, Event
+from mesh.ids import derived_id, new_id
 from mesh.process import Background
+from mesh.telemetry import logger
 from services.router.breaker import BreakerKey, Breakers, BreakerState, Clock
+from services.router.tables import outbox as rows
 
 BREAKER = "breaker."
+MESH = "mesh"
+"""The tenant of events that concern every tenant."""
+
+log = logger(__name__)
 
 
 class Teller:
@@ -45,24 +56,65 @@ class Teller:
             await self._bus.signal(*await self._waiting.get())
 
 
+def _nobody(_event: Event) -> None:
+    """Nobody publishes."""
+
+
+class EventWriter:
+    """Writes events that belong to no job into the outbox, in the background; what a slow database cannot take is
+    dropped and logged, for the state they tell of is told again with every change."""
+
+    def __init__(self, database: Database, most: int = 1_000) -> None:
+        self._database = database
+        self._waiting: asyncio.Queue[Event] = asyncio.Queue(most)
+
+    def put(self, event: Event) -> None:
+        """Write soon."""
+        try:
+            self._waiting.put_nowait(event)
+        except asyncio.QueueFull:
+            log.warning("event dropped", type=event.type)
+
+    async def write(self) -> None:
+        """Writes for ever."""
+        while True:
+            event = await self._waiting.get()
+            try:
+                await self._database.write(lambda connection, event=event: outbox.append(connection, rows, event))
+            except MeshError as error:
+                log.warning("event dropped", type=event.type, reason=error.message)
+
+
+def _event(message: breaker_pb2.BreakerChanged, payload: bytes) -> Event:
+    """BreakerChanged concerns every tenant: it is filed under `mesh`."""
+    subject = derived_id("brk", message.provider, message.model)
+    changed = message.change_time.ToMicroseconds()
+    event_id = derived_id("evt", subject, str(changed), new_id("evt"))
+    return Event(event_id, "BreakerChanged", MESH, subject, payload, time_us=changed)
+
+
 class BreakerTalk:
     """Tells peers when a breaker of this worker opens or closes, and opens ours when one of theirs does."""
 
-    def __init__(self, teller: Teller, now: Clock) -> None:
-        """`now`: seconds since 1970, the same for every worker."""
+    def __init__(self, teller: Teller, now: Clock, publish: Callable[[Event], None] = _nobody) -> None:
+        """`now`: seconds since 1970, the same for every worker. `publish` takes the event and returns at once."""
         self._teller = teller
         self._now = now
+        self._publish = publish
 
-    def changed(self, key: BreakerKey, state: BreakerState, seconds: float) -> None:
-        """A call of ours changed a breaker; while open it stays so for `seconds`."""
+    def changed(self, key: BreakerKey, state: BreakerState, seconds: float, reason: str = "") -> None:
+        """We changed a breaker; while open it stays so for `seconds`. The event says so to the world as well."""
         message = breaker_pb2.BreakerChanged(
             provider=key.provider,
             model=key.model,
             state=catalog_pb2.BreakerState.Value(f"BREAKER_STATE_{state}"),
+            reason=reason,
             change_time=_timestamp(self._now()),
             retry_time=_timestamp(self._now() + seconds) if state is BreakerState.OPEN else None,
         )
-        self._teller.tell(BREAKER + key.provider, message.SerializeToString())
+        payload = message.SerializeToString()
+        self._teller.tell(BREAKER + key.provider, payload)
+        self._publish(_event(message, payload))
 
     def heard(self, breakers: Breakers, payload: bytes) -> None:
         """A peer's breaker changed; only openings count, and only until they were said to end."""

@@ -45,10 +45,11 @@ from services.router.providers import Connections, capabilities_of, open_provide
 from services.router.providers.base import Provider
 from services.router.providers.http import PooledHttpClient
 from services.router.providers.routes import load_checked
+from services.router.providers.watching import Degradations
 from services.router.queue_store import QueueStore
 from services.router.results import Results
 from services.router.runs import RunSource
-from services.router.signals import BREAKER, BreakerTalk, Teller
+from services.router.signals import BREAKER, BreakerTalk, EventWriter, Teller
 from services.router.worker import Worker
 
 IDEMPOTENT_STORAGE = tuple(
@@ -72,6 +73,7 @@ class Outside:
     breakers: Breakers
     teller: Teller
     presence: Presence
+    events: EventWriter
     observed: HealthStore
     addresses: CallBackAddresses
     fetcher: UrlFetcher = field(default_factory=UrlFetcher)
@@ -84,7 +86,12 @@ async def run_worker(settings: WorkerSettings, stopping: asyncio.Event) -> None:
         worker = Worker(_config(settings), worker_parts(outside, _hook(settings), settings.lease_seconds))
         await _listen(outside, worker)
         await outside.bus.start()
-        for name, watch in (("observe", outside.observed.watch), ("presence", outside.presence.watch)):
+        watches = {
+            "observe": outside.observed.watch,
+            "presence": outside.presence.watch,
+            "events": outside.events.write,
+        }
+        for name, watch in watches.items():
             watching = Background(name, watch)
             watching.start()
             closing.push_async_callback(watching.stop)
@@ -143,9 +150,11 @@ async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
     inference = open_channel(ChannelConfig(settings.inference_target, token, timeout=None))
     http = PooledHttpClient()
     teller = Teller(bus)
-    breakers = Breakers(BreakerConfig(), time.monotonic, BreakerTalk(teller, time.time).changed)
+    events = EventWriter(database)
+    breakers = Breakers(BreakerConfig(), time.monotonic, BreakerTalk(teller, time.time, events.put).changed)
     presence = Presence(new_id("wrk"), teller.tell)
-    providers = open_providers(catalog, os.environ, Connections(http, inference, presence.count), breakers)
+    shared = Connections(http, inference, Degradations(breakers), presence.count)
+    providers = open_providers(catalog, os.environ, shared, breakers)
     fetcher = UrlFetcher()
     teller.start()
     channels = (storage.close, moderation.close, inference.close)
@@ -161,6 +170,7 @@ async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
         breakers=breakers,
         teller=teller,
         presence=presence,
+        events=events,
         observed=HealthStore(database),
         addresses=CallBackAddresses(token, settings.public_callback_url),
         fetcher=fetcher,

@@ -109,7 +109,7 @@ def test_peers_open_it_for_a_time(breaker: Breaker, clock: Clock) -> None:
 
 def test_changes_are_told_once(clock: Clock) -> None:
     told: list[tuple[BreakerState, float]] = []
-    breakers = Breakers(CONFIG, clock, lambda _key, state, wait: told.append((state, wait)))
+    breakers = Breakers(CONFIG, clock, lambda _key, state, wait, _reason: told.append((state, wait)))
     for healthy in (False, False, False):
         entry = breakers.enter(KEY)
         assert entry is not None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from imagemesh.events.v1 import breaker_pb2
 
 from services.router.breaker import BreakerConfig, BreakerKey, Breakers, BreakerState
-from services.router.signals import BreakerTalk
+from services.router.signals import BreakerTalk, EventWriter
+from services.router.tables import outbox
 from tests.router.rig import Clock
+from tests.router.stores import Stores
 
 KEY = BreakerKey("one", "m")
 
@@ -58,3 +62,18 @@ def test_garbage_is_not_heard(clock: Clock, payload: bytes) -> None:
     breakers = Breakers(BreakerConfig(), clock)
     BreakerTalk(Tells(), clock).heard(breakers, payload)  # type: ignore[arg-type]
     assert breakers.states() == {}
+
+
+async def test_a_change_is_an_event_as_well(stores: Stores) -> None:
+    writer = EventWriter(stores.database)
+    writing = asyncio.create_task(writer.write())
+    tells: Any = Tells()
+    BreakerTalk(tells, lambda: 1000.0, writer.put).changed(KEY, BreakerState.OPEN, 5.0, "degraded: blank")
+    async with asyncio.timeout(10):
+        while not (rows := await stores.rows(outbox)):
+            await asyncio.sleep(0)
+    writing.cancel()
+    (row,) = rows
+    message = breaker_pb2.BreakerChanged.FromString(row.data)
+    assert (row.type, row.tenant, message.reason) == ("BreakerChanged", "mesh", "degraded: blank")
+    assert "." not in row.subject_id  # one token of a NATS subject

@@ -25,6 +25,7 @@ from services.router.providers.openai import OpenAIImages
 from services.router.providers.pacing import Allowance, Paced, Share, alone
 from services.router.providers.replicate import Replicate
 from services.router.providers.stability import Stability
+from services.router.providers.watching import Degradations, Watched
 from services.router.providers.wrappers import Limited, wrapped
 
 UNBOUNDED = 256
@@ -37,6 +38,8 @@ class Connections:
 
     http: HttpClient
     inference: grpc.aio.Channel
+    degradations: Degradations | None = None
+    """Where calls are watched; None: nobody watches."""
     workers: Share = alone
     """Among how many workers the accounts' limits are shared now."""
 
@@ -79,7 +82,8 @@ def _member(entry: ProviderEntry, chosen: catalogs.Account, keys: Mapping[str, s
     """One account with its own limits."""
     slots = chosen.max_concurrency or UNBOUNDED
     adapter = ADAPTERS[entry.kind].open(_account(entry, chosen, keys), shared)
-    paced = Paced(Limited(adapter, slots), Allowance(chosen.requests_per_minute, shared.workers))
+    watched = adapter if shared.degradations is None else Watched(adapter, shared.degradations)
+    paced = Paced(Limited(watched, slots), Allowance(chosen.requests_per_minute, shared.workers))
     return Member(chosen.name, paced, slots, bool(chosen.dedicated))
 
 
