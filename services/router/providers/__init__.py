@@ -12,7 +12,17 @@ from mesh.errors import FieldViolation
 from services.router import catalog as catalogs
 from services.router.breaker import Breakers
 from services.router.catalog import Catalog, ProviderEntry
-from services.router.providers import azure, bedrock, bfl_families, fal, imagemesh, openai, replicate, stability
+from services.router.providers import (
+    azure,
+    bedrock,
+    bfl_families,
+    fal,
+    huggingface,
+    imagemesh,
+    openai,
+    replicate,
+    stability,
+)
 from services.router.providers.accounts import Accounts, Member
 from services.router.providers.azure import AzureImages
 from services.router.providers.base import Account, Capabilities, Provider
@@ -20,6 +30,7 @@ from services.router.providers.bedrock import Bedrock
 from services.router.providers.bfl import Bfl
 from services.router.providers.fal import Fal
 from services.router.providers.http import HttpClient
+from services.router.providers.huggingface import HuggingFace
 from services.router.providers.imagemesh import OwnEngine
 from services.router.providers.openai import OpenAIImages
 from services.router.providers.pacing import Allowance, Paced, Share, alone
@@ -61,6 +72,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
     "replicate": Adapter(lambda account, shared: Replicate(account, shared.http), replicate.capabilities),
     "stability": Adapter(lambda account, shared: Stability(account, shared.http), stability.capabilities),
+    "huggingface": Adapter(lambda account, shared: HuggingFace(account, shared.http), huggingface.capabilities),
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tests.router.fakes.bedrock import BedrockFake
 from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.fal import FalFake
+from tests.router.fakes.huggingface import HuggingFaceFake
 from tests.router.fakes.replicate import ReplicateFake
 from tests.router.fakes.stability import StabilityFake
 from tests.router.fakes.vendor import VendorFake
@@ -22,6 +23,7 @@ from tests.router.providers.harness_bfl import (
     UltraHarness,
 )
 from tests.router.providers.harness_fal import FalHarness
+from tests.router.providers.harness_huggingface import EndpointHarness, RouterHarness
 from tests.router.providers.harness_imagemesh import OwnEngineHarness
 from tests.router.providers.harness_openai import (
     GptImageHarness,
@@ -58,6 +60,8 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "replicate-deployment": DeploymentHarness,
     "stability": StabilityHarness,
     "stability-results": StabilityResultsHarness,
+    "huggingface": RouterHarness,
+    "huggingface-endpoint": EndpointHarness,
 }
 """By the adapter's name in `ADAPTERS`, and a variant after the first dash."""
 
@@ -67,5 +71,6 @@ FAKES: Mapping[str, type[VendorFake]] = {
     "fal": FalFake,
     "replicate": ReplicateFake,
     "stability": StabilityFake,
+    "huggingface": HuggingFaceFake,
 }
 """By vendor; `python -m tests.router.fakes.run VENDOR`."""
