@@ -287,21 +287,48 @@ class Catalog(catalog_service_pb2_grpc.CatalogServiceServicer):
         )
         route = catalog_pb2.ModelRoute(provider="imagemesh", price=price)
         route.capabilities.default_size.width = route.capabilities.default_size.height = 64
-        model = catalog_pb2.Model(model_id="demo", available=True, strengths=["speed"], routes=[route])
+        route.sunset_time.FromJsonString("2027-03-15T00:00:00Z")
+        new = catalog_pb2.ModelVersion(version="v2", canary_percent=5)
+        model = catalog_pb2.Model(
+            model_id="demo",
+            available=True,
+            strengths=["speed"],
+            routes=[route],
+            versions=["v2", "v1"],
+            default_version="v1",
+            version_details=[new],
+            license="MIT",
+            commercial_use="yes",
+        )
         return catalog_service_pb2.ListModelsResponse(models=[model])
 
     def ListProviders(self, request: Any, context: Any) -> Any:
         health = catalog_pb2.ProviderHealth(model="demo", breaker=catalog_pb2.BREAKER_STATE_CLOSED, calls=4)
         health.p50.FromMilliseconds(1500)
         provider = catalog_pb2.Provider(
-            provider_id="imagemesh", state=catalog_pb2.PROVIDER_STATE_ENABLED, kind="imagemesh", health=[health]
+            provider_id="imagemesh",
+            state=catalog_pb2.PROVIDER_STATE_ENABLED,
+            kind="imagemesh",
+            health=[health],
+            accounts=[catalog_pb2.ProviderAccount(name="main", region="eu", configured=True, dedicated="2 units")],
+            data_terms=catalog_pb2.DataTerms(residency="eu", training=True),
+            passthrough=[catalog_pb2.Passthrough(pattern="owner/*")],
         )
+        provider.data_terms.retention.FromSeconds(86_400)
         return catalog_service_pb2.ListProvidersResponse(providers=[provider])
 
     def Quote(self, request: Any, context: Any) -> Any:
         if request.options.max_cost.nanos == 1:
             refuse(context, Refusal("FAILED_PRECONDITION", "MAX_COST_EXCEEDED", "every candidate costs more"))
-        offer = catalog_pb2.Offer(provider="imagemesh", model="demo", available=True, explanation="1 image x 0.0025")
+        price = catalog_pb2.Price(unit=catalog_pb2.PRICE_UNIT_STEP, source="a list", date="2026-11-20")
+        offer = catalog_pb2.Offer(
+            provider="imagemesh",
+            model="demo",
+            available=True,
+            explanation="1 image x 0.0025",
+            price=price,
+            dropped=request.options.routing.may_drop,
+        )
         offer.worst_case.CopyFrom(money_pb2.Money(currency_code="USD", nanos=2_500_000))
         return catalog_service_pb2.QuoteResponse(offers=[offer])
 

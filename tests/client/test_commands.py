@@ -11,7 +11,14 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from imagemesh.cli.main import COMMANDS
 from imagemesh.client import Client
-from imagemesh.router.v1 import api_key_service_pb2, catalog_service_pb2, job_service_pb2, usage_service_pb2
+from imagemesh.generation import Options, to_job_options
+from imagemesh.router.v1 import (
+    api_key_service_pb2,
+    catalog_service_pb2,
+    job_pb2,
+    job_service_pb2,
+    usage_service_pb2,
+)
 
 from tests.client.conftest import Command
 from tests.client.fake_mesh import FakeMesh
@@ -81,8 +88,11 @@ def test_unknown_jobs(command: Command, name: str) -> None:
     ("arguments", "words"),
     [
         (("models",), ["demo", "yes", "64×64", "speed", "0.0025 USD per image"]),
+        (("models",), ["v1, v2 (5 % of tenants)", "MIT; commercial use", "2027-03-15 with imagemesh"]),
         (("providers",), ["imagemesh", "enabled", "demo: 4 calls, 0% failed, half took at most 1.5 s"]),
-        (("quote", "a circle"), ["imagemesh", "demo", "0.0025 USD", "1 image x 0.0025"]),
+        (("providers",), ["main (eu, 2 units)", "eu, kept 1 days, trained on", "imagemesh:owner/*"]),
+        (("quote", "a circle"), ["imagemesh", "demo", "0.0025 USD", "1 image x 0.0025", "step", "a list, 2026-11-20"]),
+        (("quote", "a circle", "--may-drop", "seed", "--may-drop", "size"), ["seed, size"]),
         (("usage",), ["all", "3", "4", "1.5 USD", "10 USD", "queued jobs", "2 of 100"]),
         (("usage", "--by", "model"), ["model", "demo"]),
     ],
@@ -117,6 +127,15 @@ def test_json_is_the_answers_message(
 
 def test_a_quote_that_is_too_dear(command: Command) -> None:
     assert command("quote", "a", "--max-cost", "0.000000001").exit_code == 4
+
+
+def test_where_it_may_run_is_asked_for() -> None:
+    options = Options(goal="best", strengths=["speed"], allow=["a"], deny=["b"], may_drop=["seed"])
+    routing = job_pb2.Routing(goal=job_pb2.GOAL_BEST, strengths=["speed"], allow=["a"], deny=["b"], may_drop=["seed"])
+    assert to_job_options(options).routing == routing
+    assert not to_job_options(Options()).HasField("routing")
+    with pytest.raises(ValueError, match="cheapest, fastest or best"):
+        to_job_options(Options(goal="nicest"))
 
 
 def test_keys_live_and_end(command: Command) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 
@@ -17,6 +17,12 @@ CACHE = {
     "bypass": job_pb2.CACHE_POLICY_BYPASS,
     "refresh": job_pb2.CACHE_POLICY_REFRESH,
 }
+GOALS = {
+    "": job_pb2.GOAL_UNSPECIFIED,
+    "cheapest": job_pb2.GOAL_CHEAPEST,
+    "fastest": job_pb2.GOAL_FASTEST,
+    "best": job_pb2.GOAL_BEST,
+}
 NANOS = 1_000_000_000
 
 
@@ -27,7 +33,9 @@ class Options:
     model: `auto` or a catalog id. size: width and height in pixels; not with aspect_ratio (`16:9`). count: 1 to 10.
     seed: of the first picture; the same seed draws the same picture. cache: `use`, `bypass`, `refresh`, or empty for
     the mesh's default (use when a seed is given). deadline: seconds for queueing and drawing, default 600. max_cost:
-    the most the job may cost, as `0.05` (US dollars) or `0.05 EUR`. user: on whose behalf. labels: for finding it.
+    the most the job may cost, as `0.05` (US dollars) or `0.05 EUR`. goal: `cheapest`, `fastest`, `best`, or empty for
+    the catalog's order. strengths, allow, deny, may_drop: as `Routing` in the contract. user: on whose behalf. labels:
+    for finding it.
     """
 
     negative_prompt: str = ""
@@ -43,6 +51,11 @@ class Options:
     cache: str = ""
     deadline: float | None = None
     max_cost: str = ""
+    goal: str = ""
+    strengths: Sequence[str] = ()
+    allow: Sequence[str] = ()
+    deny: Sequence[str] = ()
+    may_drop: Sequence[str] = ()
     user: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
 
@@ -74,6 +87,17 @@ def to_job_options(options: Options) -> job_pb2.JobOptions:
     if options.cache not in CACHE:
         raise ValueError(f"cache is {options.cache!r}; it may be use, bypass or refresh")
     message = job_pb2.JobOptions(cache=CACHE[options.cache], user=options.user, labels=options.labels)
+    if options.goal not in GOALS:
+        raise ValueError(f"goal is {options.goal!r}; it may be cheapest, fastest or best")
+    routing = job_pb2.Routing(
+        goal=GOALS[options.goal],
+        strengths=options.strengths,
+        allow=options.allow,
+        deny=options.deny,
+        may_drop=options.may_drop,
+    )
+    if routing.ListFields():
+        message.routing.CopyFrom(routing)
     if options.deadline is not None:
         message.deadline.CopyFrom(to_duration(options.deadline))
     if options.max_cost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from imagemesh.cli.failures import told
-from imagemesh.cli.output import json_option, moment, money, plain, print_message, seconds, show, table
+from imagemesh.cli.output import day, json_option, moment, money, plain, print_message, seconds, show, table
 from imagemesh.cli.session import Session
 from imagemesh.cli.wishes import options_of, wishes
 from imagemesh.generation import to_job_options, to_spec
@@ -21,6 +21,7 @@ UNITS = {
     catalog_pb2.PRICE_UNIT_TOKEN: "million tokens",
     catalog_pb2.PRICE_UNIT_GPU_SECOND: "GPU second",
 }
+USES = {"yes": "commercial use", "conditions": "commercial use under conditions", "no": "no commercial use"}
 
 
 @click.command()
@@ -34,7 +35,8 @@ def models(session: Session, as_json: bool) -> None:
         print_message(answer)
         return
     rows = [_model_row(model) for model in answer.models]
-    show(table("model", "available", "default size", "strengths", "served by", "price", "why not", rows=rows))
+    columns = ("default size", "strengths", "served by", "price", "versions", "terms", "until", "why not")
+    show(table("model", "available", *columns, rows=rows))
 
 
 @click.command()
@@ -48,7 +50,8 @@ def providers(session: Session, as_json: bool) -> None:
         print_message(answer)
         return
     rows = [_provider_row(provider) for provider in answer.providers]
-    show(table("provider", "state", "kind", "residency", "last 15 minutes", "why not", rows=rows))
+    columns = ("accounts", "data", "passes through", "last 15 minutes", "why not")
+    show(table("provider", "state", "kind", *columns, rows=rows))
 
 
 @click.command()
@@ -69,7 +72,8 @@ def quote(context: click.Context, prompt: str, as_json: bool) -> None:
         print_message(answer)
         return
     rows = [_offer_row(offer) for offer in answer.offers]
-    show(table("provider", "model", "size", "at most", "per picture", "how", "lately", "why not", rows=rows))
+    columns = ("at most", "per picture", "counted per", "price from", "how", "lately", "leaves out", "why not")
+    show(table("provider", "model", "size", *columns, rows=rows))
 
 
 def _model_row(model: catalog_pb2.Model) -> tuple[str, ...]:
@@ -82,8 +86,29 @@ def _model_row(model: catalog_pb2.Model) -> tuple[str, ...]:
         ", ".join(model.strengths),
         ", ".join(route.provider for route in model.routes),
         _price(first.price),
+        ", ".join(_versions(model)),
+        "; ".join(filter(None, (model.license, USES.get(model.commercial_use, "")))),
+        _until(model),
         "; ".join(_obstacles(model)),
     )
+
+
+def _versions(model: catalog_pb2.Model) -> list[str]:
+    """The versions that jobs may pin, the one they get without first."""
+    told = {version: version for version in (model.default_version, *model.versions) if version}
+    for detail in model.version_details:
+        notes = [f"{detail.canary_percent:g} % of tenants"] if detail.canary_percent else []
+        notes += [f"until {day(detail.sunset_time)}"] if detail.HasField("sunset_time") else []
+        told[detail.version] = f"{detail.version} ({', '.join(notes)})"
+    return [*told.values()]
+
+
+def _until(model: catalog_pb2.Model) -> str:
+    """When it is switched off: by its maker, or by single providers."""
+    if model.HasField("sunset_time"):
+        return day(model.sunset_time)
+    ending = [route for route in model.routes if route.HasField("sunset_time")]
+    return ", ".join(f"{day(route.sunset_time)} with {route.provider}" for route in ending)
 
 
 def _obstacles(model: catalog_pb2.Model) -> list[str]:
@@ -108,10 +133,30 @@ def _provider_row(provider: catalog_pb2.Provider) -> tuple[str, ...]:
         provider.provider_id,
         plain(catalog_pb2.ProviderState.Name(provider.state), "PROVIDER_STATE_"),
         provider.kind,
-        provider.data_terms.residency,
+        "; ".join(_account(account) for account in provider.accounts),
+        _data_terms(provider.data_terms),
+        ", ".join(f"{provider.provider_id}:{passed.pattern}" for passed in provider.passthrough),
         "; ".join(_health(entry) for entry in provider.health),
         provider.unavailable_reason,
     )
+
+
+def _account(account: catalog_pb2.ProviderAccount) -> str:
+    """Its name and what is to be known of it."""
+    notes = (account.region, "" if account.configured else "no key", account.dedicated)
+    told = ", ".join(filter(None, notes))
+    return f"{account.name} ({told})" if told else account.name
+
+
+def _data_terms(terms: catalog_pb2.DataTerms) -> str:
+    """Where the data goes, how long it stays, and whether it is trained on."""
+    kept = terms.retention.ToSeconds() if terms.HasField("retention") else None
+    told = [terms.residency] if terms.residency else []
+    if kept is not None:
+        told.append(f"kept {kept / 86_400:g} days" if kept else "not kept")
+    if terms.training:
+        told.append("trained on")
+    return ", ".join(told)
 
 
 def _health(entry: catalog_pb2.ProviderHealth) -> str:
@@ -133,7 +178,10 @@ def _offer_row(offer: catalog_pb2.Offer) -> tuple[str, ...]:
         f"{offer.size.width}×{offer.size.height}" if offer.size.width else "",
         money(offer.worst_case),
         money(offer.per_image),
+        UNITS[offer.price.unit],
+        ", ".join(filter(None, (offer.price.source, offer.price.date))),
         offer.explanation,
         seconds(offer.p50) if offer.HasField("p50") else "",
+        ", ".join(offer.dropped),
         "" if offer.available else offer.unavailable_reason,
     )

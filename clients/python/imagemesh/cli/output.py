@@ -95,6 +95,11 @@ def moment(time: timestamp_pb2.Timestamp) -> str:
     return datetime.fromtimestamp(time.seconds, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
+def day(time: timestamp_pb2.Timestamp) -> str:
+    """The day in UTC; empty when unset."""
+    return datetime.fromtimestamp(time.seconds, UTC).date().isoformat() if time.seconds else ""
+
+
 def plain(name: str, prefix: str) -> str:
     """An enum's name for people: JOB_STATE_QUEUED with prefix JOB_STATE_ is `queued`; UNSPECIFIED is empty."""
     short = name.removeprefix(prefix)
