@@ -45,7 +45,7 @@ async def test_a_stored_version_is_a_draft_and_decides_nothing(moderation_on_eac
 async def test_going_live_and_back_to_the_file(moderation_on_each: Running) -> None:
     rig = Rig(moderation_on_each)
     file = await rig.get()
-    live = await rig.move(await rig.next(review_decision=verdict_pb2.DECISION_FLAG), LIVE)
+    live = await rig.move(await rig.lenient(), LIVE)
     verdict = await rig.service.prompt(NUDE)
     assert (verdict.decision, verdict.policy_version) == (verdict_pb2.DECISION_FLAG, live.version)
     assert (await rig.get(version=file.version)).state == ARCHIVED
@@ -202,7 +202,7 @@ async def test_every_process_judges_by_the_policy_that_is_live(database_url: str
     async with running(database_url) as one, running(database_url) as two:
         rig = Rig(one)
         assert (await two.prompt(NUDE)).decision == verdict_pb2.DECISION_BLOCK
-        live = await rig.move(await rig.next(review_decision=verdict_pb2.DECISION_FLAG), LIVE)
+        live = await rig.move(await rig.lenient(), LIVE)
         verdict = await two.prompt(NUDE)
         assert (verdict.decision, verdict.policy_version) == (verdict_pb2.DECISION_FLAG, live.version)
 
@@ -219,7 +219,7 @@ async def test_the_poll_finds_a_change(tmp_path: Path) -> None:
 
 async def test_a_shadow_is_recorded_and_decides_nothing(moderation_on_each: Running) -> None:
     rig = Rig(moderation_on_each)
-    shadow = await rig.move(await rig.next(review_decision=verdict_pb2.DECISION_FLAG), SHADOW)
+    shadow = await rig.move(await rig.lenient(), SHADOW)
     verdict = await rig.service.prompt(NUDE, job_id="job_1")
     await rig.service.prompt(NUDE, job_id="job_1")
     assert verdict.decision == verdict_pb2.DECISION_BLOCK
