@@ -58,14 +58,24 @@ class PolicyShelf:
         await self._polling.stop()
 
     async def refresh(self) -> None:
-        """Reads the book again if any policy was changed; compiled rules are at hand before it is used."""
+        """Reads the book again if any policy was changed; compiled rules are at hand before it is used.
+
+        Unavailable when a document in force is not one that this release understands.
+        """
         async with self._reading:
             if await self._store.changes() == self._book.changes:
                 return
-            book = await self._store.book()
+            book = await self._readable()
             await self._rules.warm((*book.live.all(), *book.shadows.values()))
             self._book = book
             log.info("policies read", changes=book.changes)
+
+    async def _readable(self) -> Book:
+        try:
+            return await self._store.book()
+        except ValueError as error:
+            log.error("a stored policy cannot be read", detail=str(error)[:1000])
+            raise Unavailable("a stored policy cannot be read by this service", retry_after=5.0) from error
 
     async def on_signal(self, _subject: str, _payload: bytes) -> None:
         """Somebody changed a policy."""
@@ -80,5 +90,5 @@ class PolicyShelf:
         """A book that cannot be read leaves the old one; verdicts are refused then, since it is not in force."""
         try:
             await self.refresh()
-        except (MeshError, ValueError) as error:
-            log.error("policies cannot be read", error=type(error).__name__, detail=str(error)[:1000])
+        except MeshError as error:
+            log.warning("policies are not read", detail=error.message)

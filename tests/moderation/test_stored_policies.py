@@ -7,13 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from imagemesh.moderation.v1 import moderation_service_pb2 as pb
 from imagemesh.moderation.v1 import policy_pb2, verdict_pb2
 
 from mesh.errors import Code
 from services.moderation.audit_tables import AUDIT_RECORDS
 from services.moderation.exemptions import exempt
-from services.moderation.policy_tables import SHADOW_VERDICTS
+from services.moderation.policy_tables import POLICIES, POLICIES_VERSION, SHADOW_VERDICTS
 from tests.moderation.policy_rig import ARCHIVED, DRAFT, LIVE, OPERATOR, SHADOW, Rig, raise_block
 from tests.moderation.running import Running, key, refused, running
 
@@ -255,3 +256,31 @@ async def test_an_exemption_never_reaches_below_the_floor(moderation: Running) -
     blocked = await moderation.prompt(text)
     await moderation.database.write(lambda c: exempt(c, "acme", blocked.sha256, "default", blocked.policy_version))
     assert (await moderation.prompt(text)).decision == verdict_pb2.DECISION_BLOCK
+
+
+async def test_a_document_past_its_validation_stops_verdicts(tmp_path: Path) -> None:
+    """Somebody wrote into the database: no verdict is given under it, in no process."""
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    async with running(url) as one, running(url) as two:
+        rig = Rig(one)
+        await rig.next()
+
+        def lower(connection: sa.Connection) -> None:
+            document = connection.execute(sa.select(POLICIES.c.document)).scalar_one()
+            document["thresholds"]["SEXUAL_MINORS"]["block"] = 0.99
+            connection.execute(sa.update(POLICIES).values(document=document, state="LIVE"))
+            connection.execute(sa.update(POLICIES_VERSION).values(version=POLICIES_VERSION.c.version + 1))
+
+        await one.database.write(lower)
+        for service in (one, two):
+            for text in (NUDE, "a nude child"):
+                assert (await refused(service.prompt(text))).code is Code.UNAVAILABLE
+
+
+async def test_a_signal_saves_waiting_for_the_poll(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'm.db'}"
+    async with running(url) as one, running(url) as two:
+        rig = Rig(one)
+        live = await rig.move(await rig.next(), LIVE)
+        await two.moderation.policies.shelf.on_signal("policies-changed", b"")
+        assert two.moderation.policies.shelf.book.for_tenant("acme").version == live.version
