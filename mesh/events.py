@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 from nats.errors import Error as NatsError
 from nats.js.api import StreamConfig
-from nats.js.errors import NoStreamResponseError
+from nats.js.errors import NoStreamResponseError, NotFoundError
 
 from mesh.errors import Unavailable
 from mesh.process import Background
@@ -185,6 +185,17 @@ class Bus:
         except (NatsError, TimeoutError) as error:
             self._has_stream = not isinstance(error, NoStreamResponseError)
             raise Unavailable("NATS did not take the event", metadata={"peer": "nats"}) from error
+
+    async def newest(self, subject: str) -> bytes | None:
+        """The data of the newest event of the subject that the stream still holds; Unavailable without an answer."""
+        await self.ping()
+        try:
+            found = await asyncio.wait_for(self._stream.get_last_msg(STREAM, subject), PUBLISH_TIMEOUT_S)
+        except NotFoundError:
+            return None
+        except (NatsError, TimeoutError) as error:
+            raise Unavailable("NATS did not tell the newest event", metadata={"peer": "nats"}) from error
+        return found.data or b""
 
     async def _ensure_stream(self) -> None:
         if self._has_stream:
