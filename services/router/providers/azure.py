@@ -6,8 +6,9 @@
     flux-2         {resource}/providers/blackforestlabs/v1/{model}?api-version=preview, with fields of its own
 
 `endpoint` is the resource's address (`https://NAME.openai.azure.com`). A deployment pins the model's version; the API
-cannot. Settings: `api_version` instead of the surface's own, and those of `openai`. Source: Microsoft's "How to use
-image generation models" for Foundry; FLUX's fields and answer are as LiteLLM knows them.
+cannot. Settings: `api_version` instead of the surface's own, and those of `openai`. An account whose secrets have a
+`client_secret` signs in with Entra ID (settings `tenant_id`, `client_id`) instead of sending a key. Source: Microsoft's
+"How to use image generation models" for Foundry; FLUX's fields and answer are as LiteLLM knows them.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import quote
 
+from services.router.providers.azure_tokens import CLIENT_SECRET, EntraTokens
 from services.router.providers.base import Account, Capabilities
 from services.router.providers.http import HttpClient
 from services.router.providers.openai import OpenAIImages, Surface
@@ -41,17 +43,19 @@ class AzureImages(OpenAIImages):
     def __init__(self, account: Account, http: HttpClient) -> None:
         """`account.variant` is a key of `AZURE_DIALECTS`, `v1` when empty."""
         variant = account.variant or DEFAULT_VARIANT
-        super().__init__(account, http, AZURE_DIALECTS[variant], surface_of(account, variant))
+        super().__init__(account, http, AZURE_DIALECTS[variant], surface_of(account, variant, http))
 
 
-def surface_of(account: Account, variant: str) -> Surface:
-    """Addresses of a variant, and the headers that Azure knows us by."""
+def surface_of(account: Account, variant: str, http: HttpClient) -> Surface:
+    """Addresses of a variant, and how Azure knows us."""
     classic = variant in BY_DEPLOYMENT
-    key = account.api_key.get_secret_value()
+    signs_in = bool(account.secret(CLIENT_SECRET))
+    fixed = {} if signs_in else {"api-key": account.api_key.get_secret_value()}
     return Surface(
         address=_addresses(account, classic),
-        headers=lambda client_id: {"api-key": key, "x-ms-client-request-id": client_id},
+        headers=lambda client_id: {**fixed, "x-ms-client-request-id": client_id},
         names_model=not classic,
+        tokens=EntraTokens(account, http) if signs_in else None,
     )
 
 

@@ -11,10 +11,11 @@ byte after which a stream counts as broken off; 300).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 from services.router.providers.answers import json_of, ordering
 from services.router.providers.base import (
@@ -56,6 +57,16 @@ def capabilities(variant: str) -> Capabilities:
     return DIALECTS[variant or DEFAULT_DIALECT].capabilities
 
 
+class Tokens(Protocol):
+    """Tokens that end, instead of a key."""
+
+    async def bearer(self) -> str:
+        """A token that is valid for some time. Raises ProviderError; nothing is ordered then."""
+
+    def forget(self) -> None:
+        """It was refused."""
+
+
 @dataclass(frozen=True)
 class Surface:
     """Where a server is and how it knows us."""
@@ -66,6 +77,8 @@ class Surface:
     """Headers of a request with this client's id."""
     names_model: bool = True
     """Whether the body says which model; otherwise the address does."""
+    tokens: Tokens | None = None
+    """Fetched for each request; None: the headers carry what is needed."""
 
 
 def own_surface(account: Account) -> Surface:
@@ -113,25 +126,38 @@ class OpenAIImages(Provider):
         request = await self._request(ask, call, partial)
         request = replace(request, timeout=max(ends - asyncio.get_running_loop().time(), 0.0))
         call.before_sending()
-        with ordering():
+        with ordering(), self._noting_refusals():
             if partial:
                 return await self._streamed(request, order, Watched(listener, partial), ends)
-            answer = await self._http.send(request)
-        return await self._read(answer, order, ends)
+            return await self._read(await self._http.send(request), order, ends)
 
     async def check(self) -> str:
         """How many models the server lists, and some of them."""
-        headers = self._surface.headers("check")
+        url, headers = self._surface.address("models", ""), await self._headers("check")
         with ordering():
-            answer = await self._http.send(
-                HttpRequest("GET", self._surface.address("models", ""), CHECK_TIMEOUT, headers)
-            )
+            answer = await self._http.send(HttpRequest("GET", url, CHECK_TIMEOUT, headers))
         if answer.status != 200:
             raise error_of(answer)
         listed = (await json_of(answer.body)).get("data")
         names = [str(entry.get("id")) for entry in listed or () if isinstance(entry, dict)]
         more = ", …" if len(names) > NAMED_MODELS else ""
         return f"{len(names)} models: {', '.join(names[:NAMED_MODELS])}{more}"
+
+    async def _headers(self, client_id: str) -> dict[str, str]:
+        headers = dict(self._surface.headers(client_id))
+        if self._surface.tokens is not None:
+            headers["Authorization"] = f"Bearer {await self._surface.tokens.bearer()}"
+        return headers
+
+    @contextlib.contextmanager
+    def _noting_refusals(self) -> Iterator[None]:
+        """A token that the vendor refuses is not used again."""
+        try:
+            yield
+        except ProviderError as error:
+            if error.kind is ErrorKind.AUTHENTICATION and self._surface.tokens is not None:
+                self._surface.tokens.forget()
+            raise
 
     def _partial(self, call: ProviderCall) -> int:
         """Unfinished pictures to ask for; none with several pictures, whose parts a stream does not tell apart."""
@@ -142,7 +168,7 @@ class OpenAIImages(Provider):
 
     async def _request(self, ask: Ask, call: ProviderCall, partial: int) -> HttpRequest:
         fields = self._fields(ask, call, partial)
-        url, headers = self._surface.address(ask.path, call.model), dict(self._surface.headers(call.attempt_id))
+        url, headers = self._surface.address(ask.path, call.model), await self._headers(call.attempt_id)
         if ask.images and ask.carry is Carry.FORM:
             form = (*(Part(name, form_text(value)) for name, value in fields.items()), *await files(ask, call))
             return HttpRequest("POST", url, call.timeout, headers, form=form, idle=self._idle if partial else None)

@@ -55,9 +55,28 @@ class AzureStub(OpenAIStub):
         app.router.add_get("/openai/v1/models", self.list_models)
         app.router.add_get("/openai/models", self.list_models)
 
+        app.router.add_post("/entra/{tenant}/oauth2/v2.0/token", self.give_token)
+
     def knows(self, request: web.Request) -> bool:
-        """Whether the request carries the key, and no other credential."""
-        return request.headers.get("api-key") == self.key and "Authorization" not in request.headers
+        """Whether the request carries the key or a token, and not both."""
+        told = (request.headers.get("api-key"), request.headers.get("Authorization"))
+        return told in ((self.key, None), (None, f"Bearer {self.token}"))
+
+    token = ""
+    """The one that is valid now."""
+    tokens_given = 0
+
+    async def give_token(self, request: web.Request) -> web.Response:
+        """A token for the right client, as Entra ID gives it."""
+        told = dict(await request.post())
+        if told.pop("client_secret", None) != "s3cret" or request.match_info["tenant"] != "tenant-1":
+            return web.json_response({"error": "invalid_client", "error_description": "AADSTS7000215"}, status=401)
+        wanted = {"grant_type": "client_credentials", "client_id": "client-1", "scope": "https://ai.azure.com/.default"}
+        if told != wanted:
+            return web.json_response({"error": "invalid_request"}, status=400)
+        self.tokens_given += 1
+        self.token = f"token-{self.tokens_given}"
+        return web.json_response({"token_type": "Bearer", "expires_in": 3599, "access_token": self.token})
 
     async def read(self, request: web.Request, path: str) -> Read:
         """The deployment in the address is the model, and the body must not name another."""

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from services.router.providers.azure import AzureImages
+from services.router.providers.azure_tokens import EntraTokens
 from services.router.providers.base import Account, InputImage, ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpAnswer, HttpRequest, PooledHttpClient
@@ -104,3 +105,55 @@ async def test_a_filtered_prompt_is_named_by_azures_inner_code(stub: AzureStub, 
         await adapter(stub, http).submit(call("fail:inner_filter"), Heard())
     assert caught.value.kind is ErrorKind.REFUSED
     assert "ResponsibleAIPolicyViolation" in caught.value.message
+
+
+def signing_in(stub: AzureStub, http: Any, secret: str = "s3cret", authority: str = "") -> AzureImages:
+    settings = {"tenant_id": "tenant-1", "client_id": "client-1", "authority": authority or f"{stub.origin}/entra"}
+    account = Account("azure", stub.origin, secrets={"client_secret": SecretStr(secret)}, settings=settings)
+    return AzureImages(account, http)
+
+
+async def test_signs_in_once_for_many_calls(stub: AzureStub, http: PooledHttpClient) -> None:
+    provider = signing_in(stub, http)
+    for prompt in ("one", "two"):
+        assert (await provider.submit(call(prompt), Heard())).images
+    assert (await provider.check()).startswith("7 models")
+    assert stub.tokens_given == 1
+
+
+async def test_a_token_that_was_refused_is_replaced(stub: AzureStub, http: PooledHttpClient) -> None:
+    provider = signing_in(stub, http)
+    await provider.submit(call("one"), Heard())
+    stub.token = "revoked"
+    with pytest.raises(ProviderError) as caught:
+        await provider.submit(call("two"), Heard())
+    assert caught.value.kind is ErrorKind.AUTHENTICATION
+    assert (await provider.submit(call("three"), Heard())).images
+    assert stub.tokens_given == 2
+
+
+async def test_a_token_is_replaced_before_it_ends(stub: AzureStub, http: PooledHttpClient) -> None:
+    now = [0.0]
+    settings = {"tenant_id": "tenant-1", "client_id": "client-1", "authority": f"{stub.origin}/entra"}
+    account = Account("azure", secrets={"client_secret": SecretStr("s3cret")}, settings=settings)
+    tokens = EntraTokens(account, http, clock=lambda: now[0])
+    first = await tokens.bearer()
+    now[0] = 3400.0
+    assert await tokens.bearer() == first
+    now[0] = 3500.0
+    assert await tokens.bearer() != first
+
+
+async def test_a_wrong_secret_is_authentication_and_orders_nothing(stub: AzureStub, http: PooledHttpClient) -> None:
+    with pytest.raises(ProviderError, match="invalid_client") as caught:
+        await signing_in(stub, http, secret="wrong").submit(call("a fox"), Heard())
+    assert caught.value.kind is ErrorKind.AUTHENTICATION
+    assert "wrong" not in caught.value.message
+    assert not stub.posts
+
+
+async def test_nobody_at_the_authority_is_unreachable(stub: AzureStub, http: PooledHttpClient) -> None:
+    with pytest.raises(ProviderError) as caught:
+        await signing_in(stub, http, authority="http://127.0.0.1:9").submit(call("a fox"), Heard())
+    assert caught.value.kind is ErrorKind.UNREACHABLE
+    assert not stub.posts
