@@ -106,13 +106,14 @@ class OpenAIImages(Provider):
         self._surface = surface or own_surface(account)
         self._http = http
         self._partial_images = int(account.settings.get(PARTIAL_IMAGES, "0")) if self._dialect.streams else 0
+        shows = self._partial_images > 0
+        self._able = replace(self._dialect.capabilities, previews=shows, progress=shows)
         self._idle = float(account.settings.get("stream_idle_s", STREAM_IDLE))
 
     @property
     def capabilities(self) -> Capabilities:
         """Those of the account's dialect; previews where the account asks for them."""
-        shows = self._partial_images > 0
-        return replace(self._dialect.capabilities, previews=shows, progress=shows)
+        return self._able
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
         """POST, wait, bring the bytes home."""
