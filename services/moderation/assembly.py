@@ -23,7 +23,7 @@ from mesh.health import Check
 from mesh.outbox import Relay
 from mesh.server import Server, ServerConfig
 from mesh.telemetry import current
-from services.moderation import image_pipeline, rules, wire
+from services.moderation import combining, image_pipeline, wire
 from services.moderation.audit_parts import Audit
 from services.moderation.audit_service import AuditService
 from services.moderation.checkpoints import CheckpointStore
@@ -44,7 +44,7 @@ from services.moderation.tables import OUTBOX
 from services.moderation.text_pipeline import TextPipeline
 from services.moderation.verdicts import Verdict
 
-LAYERS = (rules.LAYER, image_pipeline.LAYER, *TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS)
+LAYERS = (combining.LAYER, image_pipeline.LAYER, *TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS)
 
 
 def layers(settings: ModerationSettings) -> tuple[str, ...]:
