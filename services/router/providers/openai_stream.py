@@ -50,7 +50,7 @@ async def completed(answer: HttpStream, watched: Watched) -> dict[str, Any]:
             except ProviderError:
                 unreadable = unreadable or event.data.strip() != b"[DONE]"
                 continue
-            if "error" in told or event.name == "error":
+            if told.get("error") or "error" in (event.name, told.get("type")):
                 raise late_error(told.get("error") or told, answer.headers)
             kind = str(told.get("type", event.name))
             if kind.endswith(".completed"):

@@ -43,7 +43,7 @@ async def streamed(request: web.Request, serial: Iterator[int], fields: Fields, 
         await _send(response, f"{kind}.partial_image", _picture(serial, partial_image_index=index))
         if failure.startswith("stream_") and not await _goes_on(request, response, failure):
             return response
-    finished = _picture(serial, usage=json.loads(USAGE))
+    finished = _picture(serial, usage=json.loads(USAGE), error=None)
     await _send(response, f"{kind}.completed", finished, cut=60 if failure == "stream_broken" else None)
     if failure == "stream_open":
         await asyncio.Event().wait()
