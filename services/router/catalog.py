@@ -90,7 +90,7 @@ class Passthrough(Entry):
     commercial_use: CommercialUse = ""
     capabilities: Capabilities
     price: Price
-    """What is debited whatever the model; the operator states it."""
+    """What is reserved whatever the model, and debited where the provider does not say what it charged."""
 
 
 class ProviderEntry(Entry):

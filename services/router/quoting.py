@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 
 from services.router.candidates import Candidate
 from services.router.money import Money
@@ -46,11 +47,16 @@ def offers(planner: Planner, request: PlanRequest) -> tuple[Prospect, ...]:
 def explain(candidate: Candidate) -> str:
     """How the price came about, for people: `2 calls, 4 x 1024x1024, quality high`."""
     calls = len(candidate.calls())
-    parts = [f"{calls} call{'s' if calls > 1 else ''}", f"{candidate.count} x {candidate.size}"]
+    counted = "the input's size, counted as " if candidate.keeps_size else ""
+    parts = [f"{calls} call{'s' if calls > 1 else ''}", f"{candidate.count} x {counted}{candidate.size}"]
+    if candidate.inputs:
+        parts.append(f"{candidate.inputs} source image{'s' if candidate.inputs > 1 else ''}")
     if candidate.quality:
         parts.append(f"quality {candidate.quality}")
     if candidate.steps:
         parts.append(f"{candidate.steps} steps")
+    if candidate.batch and Decimal(candidate.price.batch_discount):
+        parts.append("batch")
     return ", ".join(parts)
 
 

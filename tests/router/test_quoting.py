@@ -6,7 +6,7 @@ from mesh.errors import FailedPrecondition, InvalidArgument, NotFound
 from services.router import quoting
 from services.router.money import Money
 from services.router.planning import Planner, PlanRequest
-from services.router.specs import GenerationSpec, JobOptions, Size
+from services.router.specs import GenerationSpec, ImageInput, JobOptions, Lane, Operation, Size
 from tests.router.catalogs import document, load, model, provider, route
 
 
@@ -53,6 +53,21 @@ def test_what_nobody_can_draw_is_refused(planner: Planner) -> None:
         quoting.offers(planner, wanted(model="nobody"))
     with pytest.raises(FailedPrecondition):
         quoting.quote(planner, wanted(max_cost=Money(1)))
+
+
+def test_an_offer_counts_source_images_batch_calls_and_what_the_input_is_taken_for(tmp_path: Path) -> None:
+    priced = route("acme", batch=True, capabilities={"operations": ["EDIT"], "max_images": 4})
+    priced["price"] = {**priced["price"], "per_input": "0.01", "batch_discount": "0.5"}
+    of = Planner(load(tmp_path, document([provider("acme")], [model("editor", priced)])))
+    spec = GenerationSpec("a cat", Operation.EDIT, images=(ImageInput("a"), ImageInput("b")))
+
+    def offer(lane: Lane) -> tuple[str, Money]:
+        (found,) = quoting.offers(of, PlanRequest(spec, JobOptions(lane=lane)))
+        return quoting.explain(found.candidate), found.candidate.worst_case
+
+    how = "1 call, 1 x the input's size, counted as 1024x1024, 2 source images"
+    assert offer(Lane.INTERACTIVE) == (how, Money(40_000))
+    assert offer(Lane.BATCH) == (how + ", batch", Money(20_000))
 
 
 def test_the_explanation_counts_calls_and_pictures(planner: Planner) -> None:

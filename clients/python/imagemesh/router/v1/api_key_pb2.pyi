@@ -83,7 +83,9 @@ class ApiKey(_message.Message):
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models it may use. Empty: all."""
+        """Models it may use: ids, `id@version` for one version of a model, or a beginning of ids with a star (`replicate:*`).
+        Empty: all.
+        """
 
     @_builtins.property
     def spend_cap(self) -> _money_pb2.Money:

@@ -48,7 +48,9 @@ class CreateApiKeyRequest(_message.Message):
 
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Models it may use, at most 64. Empty: all."""
+        """Models it may use, at most 64: ids, `id@version` for one version of a model, or a beginning of ids with a star
+        (`replicate:*`). Empty: all.
+        """
 
     @_builtins.property
     def spend_cap(self) -> _money_pb2.Money:
