@@ -55,6 +55,17 @@ NOT_NAMED = (
     "visa stamp in a passport",
     "a corona around the sun",
     "camel caravan in the desert",
+    "a king, prince and queen in a throne room",
+    "the prince giving a speech",
+    "an apple box in a market, a shell bag",
+    "a goofy character with big eyes",
+    "a trump card on the table",
+    "adele bloch-bauer, golden portrait",
+    "a drake, a hulk and a thor in a folk tale",
+    "a corvette of the royal navy, 1942",
+    "a swatch of supreme quality",
+    "the new target of the archer",
+    "a tide pool with a sprite",
     "ford across the river, horses",
 )
 
