@@ -18,6 +18,7 @@ from services.router.providers import (
     bfl_families,
     fal,
     huggingface,
+    ideogram_models,
     imagemesh,
     openai,
     replicate,
@@ -31,6 +32,7 @@ from services.router.providers.bfl import Bfl
 from services.router.providers.fal import Fal
 from services.router.providers.http import HttpClient
 from services.router.providers.huggingface import HuggingFace
+from services.router.providers.ideogram import Ideogram
 from services.router.providers.imagemesh import OwnEngine
 from services.router.providers.openai import OpenAIImages
 from services.router.providers.pacing import Allowance, Paced, Share, alone
@@ -68,11 +70,12 @@ ADAPTERS: Mapping[str, Adapter] = {
     "bedrock": Adapter(lambda account, shared: Bedrock(account, shared.http), bedrock.capabilities),
     "bfl": Adapter(lambda account, shared: Bfl(account, shared.http), bfl_families.capabilities),
     "fal": Adapter(lambda account, shared: Fal(account, shared.http), fal.capabilities),
+    "huggingface": Adapter(lambda account, shared: HuggingFace(account, shared.http), huggingface.capabilities),
+    "ideogram": Adapter(lambda account, shared: Ideogram(account, shared.http), ideogram_models.capabilities),
     "imagemesh": Adapter(lambda account, shared: OwnEngine(account, shared.inference), imagemesh.capabilities),
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
     "replicate": Adapter(lambda account, shared: Replicate(account, shared.http), replicate.capabilities),
     "stability": Adapter(lambda account, shared: Stability(account, shared.http), stability.capabilities),
-    "huggingface": Adapter(lambda account, shared: HuggingFace(account, shared.http), huggingface.capabilities),
 }
 
 

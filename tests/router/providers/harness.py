@@ -8,6 +8,7 @@ from tests.router.fakes.bedrock import BedrockFake
 from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.fal import FalFake
 from tests.router.fakes.huggingface import HuggingFaceFake
+from tests.router.fakes.ideogram import IdeogramFake
 from tests.router.fakes.replicate import ReplicateFake
 from tests.router.fakes.stability import StabilityFake
 from tests.router.fakes.vendor import VendorFake
@@ -24,6 +25,7 @@ from tests.router.providers.harness_bfl import (
 )
 from tests.router.providers.harness_fal import FalHarness
 from tests.router.providers.harness_huggingface import EndpointHarness, RouterHarness
+from tests.router.providers.harness_ideogram import IdeogramHarness, IdeogramV1Harness
 from tests.router.providers.harness_imagemesh import OwnEngineHarness
 from tests.router.providers.harness_openai import (
     GptImageHarness,
@@ -49,6 +51,10 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "bfl-kontext": KontextHarness,
     "bfl-ultra": UltraHarness,
     "fal": FalHarness,
+    "huggingface": RouterHarness,
+    "huggingface-endpoint": EndpointHarness,
+    "ideogram": IdeogramHarness,
+    "ideogram-v1": IdeogramV1Harness,
     "imagemesh": OwnEngineHarness,
     "openai-compatible": OpenAIHarness,
     "openai-gpt-image": GptImageHarness,
@@ -60,8 +66,6 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "replicate-deployment": DeploymentHarness,
     "stability": StabilityHarness,
     "stability-results": StabilityResultsHarness,
-    "huggingface": RouterHarness,
-    "huggingface-endpoint": EndpointHarness,
 }
 """By the adapter's name in `ADAPTERS`, and a variant after the first dash."""
 
@@ -69,8 +73,9 @@ FAKES: Mapping[str, type[VendorFake]] = {
     "bedrock": BedrockFake,
     "bfl": BflFake,
     "fal": FalFake,
+    "huggingface": HuggingFaceFake,
+    "ideogram": IdeogramFake,
     "replicate": ReplicateFake,
     "stability": StabilityFake,
-    "huggingface": HuggingFaceFake,
 }
 """By vendor; `python -m tests.router.fakes.run VENDOR`."""
