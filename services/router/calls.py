@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from services.router import specs
 from services.router.candidates import Candidate
+from services.router.choices import Choice
 from services.router.degrading import without
-from services.router.fallback import Choice
 from services.router.peers.storage import Storage
 from services.router.providers.base import ControlImage, InputImage, Margins, Provider, ProviderCall
 from services.router.runs import Run

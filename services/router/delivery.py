@@ -19,7 +19,7 @@ from mesh.errors import (
 )
 from mesh.ids import derived_id
 from services.router import pictures as kept
-from services.router.fallback import Delivered
+from services.router.choices import Delivered
 from services.router.jobs import ImageState
 from services.router.leases import LeaseLost
 from services.router.orders import Orders

@@ -12,79 +12,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from services.router.breaker import Clock
-from services.router.providers.base import ProviderResult
+from services.router.choices import Ask, Choice, Delivered, Failed, GaveUp, Later, Wanted
+from services.router.hedging import race
 from services.router.providers.errors import ErrorKind, Treatment, treatment
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """A candidate as the fallback sees it."""
-
-    provider: str
-    model: str
-    """The provider's own name of the model."""
-    max_count: int = 1
-    """Pictures one call can draw."""
-    replay_safe: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """An order that brought nothing."""
-
-    provider: str
-    model: str
-    kind: ErrorKind
-    message: str = ""
-    retry_after: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Delivered:
-    """An order whose pictures are in hand and not stored yet. `indices` are those that came, in order."""
-
-    attempt_id: str
-    choice: Choice
-    indices: tuple[int, ...]
-    result: ProviderResult
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """Nobody can draw now; somebody may after this many seconds."""
-
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class GaveUp:
-    """Nobody will draw. `reason` is one of the contract; `refused` says that a safety filter did it."""
-
-    reason: str
-    message: str
-    refused: bool = False
-
-
-def _never() -> bool:
-    """Nobody wants to stop."""
-    return False
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be ordered now."""
-
-    choices: Sequence[Choice]
-    missing: tuple[int, ...]
-    ends: float
-    """When the job's time for orders is over, on the fallback's clock."""
-    fail_on_unknown: bool = False
-    stopping: Callable[[], bool] = _never
-    """Once true, nothing more is ordered in this run; the answer is then `Later` as long as somebody may still draw."""
-
-
-Ask = Callable[[Choice, tuple[int, ...]], Awaitable[Delivered | Failed]]
-"""Places one order and tells how it went. Raises only what ends the run: cancellation, a lost lease."""
 
 
 @dataclass
@@ -198,10 +128,9 @@ class Fallback:
     async def _ask_one(self, choice: Choice, wanted: Wanted, history: History, ask: Ask) -> Delivered | GaveUp | None:
         tried = 0
         while self._may_ask(choice, wanted, history):
-            answer = await ask(choice, owed(wanted.missing, choice.max_count))
+            answer = await self._answer(choice, wanted, history, ask)
             if isinstance(answer, Delivered):
                 return answer
-            history.add(answer)
             treat = treatment(answer.kind, replay_safe=choice.replay_safe)
             if _decides(answer, wanted):
                 return give_up(history, wanted)
@@ -211,6 +140,28 @@ class Fallback:
             await self._sleep(self._jitter(0.0, min(self._pace.first * 2.0**tried, self._pace.longest)))
             tried += 1
         return None
+
+    async def _answer(self, choice: Choice, wanted: Wanted, history: History, ask: Ask) -> Delivered | Failed:
+        """What came of asking the choice; a second one's delivery where that was asked beside it and was faster."""
+        second, after = self._second(choice, wanted, history), wanted.hedge_after(choice)
+        if second is None or after is None:
+            answers = [await ask(choice, owed(wanted.missing, choice.max_count))]
+        else:
+            answers = await race(
+                lambda: ask(choice, owed(wanted.missing, choice.max_count)),
+                lambda: ask(second, owed(wanted.missing, second.max_count)),
+                after,
+                _settles,
+            )
+        for answer in answers:
+            if isinstance(answer, Failed):
+                history.add(answer)
+        return _telling(answers, choice)
+
+    def _second(self, choice: Choice, wanted: Wanted, history: History) -> Choice | None:
+        """Whom to ask beside the choice: the next one at another provider that may be asked now."""
+        others = (other for other in wanted.choices if other.provider != choice.provider)
+        return next((other for other in others if self._may_ask(other, wanted, history)), None)
 
     def _may_ask(self, choice: Choice, wanted: Wanted, history: History) -> bool:
         now = self._clock()
@@ -247,6 +198,19 @@ def give_up(history: History, wanted: Wanted, *, out_of_time: bool = False) -> G
     if not wanted.choices:
         return GaveUp("NO_CANDIDATE", "no provider can draw this")
     return GaveUp(reasons.pop() if len(reasons) == 1 else "ALL_CANDIDATES_FAILED", told)
+
+
+def _settles(answer: Delivered | Failed) -> bool:
+    """Whether nobody else needs to be waited for: pictures came, or a refusal that nobody may be shopped around."""
+    return isinstance(answer, Delivered) or answer.kind is ErrorKind.REFUSED
+
+
+def _telling(answers: Sequence[Delivered | Failed], choice: Choice) -> Delivered | Failed:
+    """The delivery, else a refusal, else what the choice itself said."""
+    if _settles(answers[-1]):
+        return answers[-1]
+    mine = (a for a in answers if isinstance(a, Failed) and (a.provider, a.model) == (choice.provider, choice.model))
+    return next(mine, answers[-1])
 
 
 def _decides(failure: Failed, wanted: Wanted) -> bool:

@@ -54,6 +54,11 @@ class HealthStore:
         health = self._health.get((provider, model))
         return None if health is None else health.p50_s
 
+    def p95_s(self, provider: str, model: str) -> float | None:
+        """Seconds that 95 of 100 recent successful calls did not exceed, as of the last snapshot."""
+        health = self._health.get((provider, model))
+        return None if health is None else health.p95_s
+
     async def watch(self) -> None:
         """Takes snapshots for ever."""
         while True:

@@ -13,7 +13,7 @@ from services.router.attempt_store import AttemptEnd, AttemptStore, NewAttempt
 from services.router.call_backs import CallBackAddress
 from services.router.calls import Order, choice_of, provider_call, sources_of
 from services.router.candidates import Candidate
-from services.router.fallback import Choice, Delivered, Failed
+from services.router.choices import Choice, Delivered, Failed
 from services.router.jobs import AttemptState
 from services.router.leases import Attempt
 from services.router.listening import OrderListener, Placed
@@ -116,10 +116,13 @@ class Orders:
         call = replace(call, account=placed.account)
         return await self._settled(order, lambda heard: provider.resume(call, placed.request_id, heard), placed)
 
-    async def call_off(self, run: Run) -> None:
-        """Call off at their providers what is under way, by any run; for a job that is to be canceled."""
+    async def call_off(self, run: Run, but: str = "") -> None:
+        """Call off at their providers what is under way, by any run, except the attempt `but`.
+
+        For a job that is to be canceled, and for the slower one of two that were asked together.
+        """
         for attempt in await self._attempts.list(run.lease.job_id):
-            if attempt.state == AttemptState.RUNNING:
+            if attempt.state == AttemptState.RUNNING and attempt.attempt_id != but:
                 off = await self._canceled_there(attempt) or attempt.replay_safe
                 end = AttemptEnd(AttemptState.CANCELED if off else AttemptState.UNKNOWN, failure=_canceled())
                 await self._attempts.finish(run.lease, attempt.attempt_id, end)

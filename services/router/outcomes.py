@@ -12,7 +12,7 @@ from mesh.errors import (
     Unavailable,
 )
 from services.router import pictures as kept
-from services.router.fallback import GaveUp
+from services.router.choices import GaveUp
 from services.router.jobs import BlockedBy, ImageState, JobEnd, JobState, end_of
 from services.router.leases import Ending
 from services.router.pictures import Picture

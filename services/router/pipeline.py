@@ -14,8 +14,9 @@ from typing import Literal
 
 from mesh import telemetry
 from mesh.errors import Aborted, DeadlineExceeded, Internal, MeshError, ResourceExhausted, Unavailable
+from services.router.choices import Delivered, GaveUp, Later
 from services.router.delivery import Delivery
-from services.router.fallback import Delivered, Fallback, GaveUp, Later, Wanted
+from services.router.fallback import Fallback
 from services.router.inputs import Inputs
 from services.router.jobs import JobState, WaitingFor
 from services.router.judging import Judge, expire
@@ -24,10 +25,9 @@ from services.router.orders import Orders, unfinished
 from services.router.outcomes import ending_of, give_up
 from services.router.planning import Planner, PlanRequest
 from services.router.queue_store import QueueStore
-from services.router.replanning import AllowedModels, plan_request
+from services.router.replanning import AllowedModels, plan_request, wanted_of
 from services.router.results import Results
 from services.router.runs import Run
-from services.router.specs import OnUnknown
 
 Moment = Literal["before", "after"]
 StepHook = Callable[[str, Moment], Awaitable[None]]
@@ -205,13 +205,7 @@ class Pipeline:
             return Parking(WaitingFor.STORAGE, wait_for(run))
         await self._go_on(run)
         answer = await self._take_up(run) or await self._parts.fallback.obtain(
-            Wanted(
-                self._parts.orders.choices(run),
-                run.missing,
-                run.ends,
-                run.options.routing.on_unknown is OnUnknown.FAIL,
-                run.grip.draining,
-            ),
+            wanted_of(run, self._parts.orders.choices(run), self._parts.planner().observed),
             run.history,
             lambda choice, indices: self._parts.orders.place(run, choice, indices),
         )
@@ -223,6 +217,8 @@ class Pipeline:
             give_up(run, answer)
         else:
             run.in_hand = answer
+        if run.options.routing.hedge:
+            await self._parts.orders.call_off(run, "" if run.in_hand is None else run.in_hand.attempt_id)
         return None
 
     async def _take_up(self, run: Run) -> Delivered | None:

@@ -67,11 +67,18 @@ class Observed(Protocol):
     def p50_s(self, provider: str, model: str) -> float | None:
         """Median seconds of recent successful calls; None without any."""
 
+    def p95_s(self, provider: str, model: str) -> float | None:
+        """Seconds that 95 of 100 recent successful calls did not exceed; None without any."""
+
 
 class NothingObserved:
     """Knows nothing; FASTEST then goes by the catalog's timeouts."""
 
     def p50_s(self, provider: str, model: str) -> float | None:
+        """Always None."""
+        return None
+
+    def p95_s(self, provider: str, model: str) -> float | None:
         """Always None."""
         return None
 

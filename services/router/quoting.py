@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from services.router.candidates import Candidate
-from services.router.money import Money
+from services.router.money import Money, total
 from services.router.planning import Planner, PlanRequest, Prospect
 
 
@@ -19,16 +19,19 @@ class Quote:
     reserve: Money
 
 
-def reservation(candidates: Sequence[Candidate]) -> Money:
-    """The dearest planned candidate's worst case for all pictures; every candidate is within `max_cost` already."""
-    dearest = max(candidates, key=lambda candidate: candidate.worst_case.micros)
-    return dearest.worst_case
+def reservation(candidates: Sequence[Candidate], *, hedge: bool = False) -> Money:
+    """The dearest planned candidate's worst case for all pictures; every candidate is within `max_cost` already.
+
+    With `hedge` the two dearest ones' together: both may be asked and cost, though only one is debited.
+    """
+    dearest = sorted((candidate.worst_case for candidate in candidates), key=lambda cost: cost.micros, reverse=True)
+    return total(dearest[: 2 if hedge else 1])
 
 
 def quote(planner: Planner, request: PlanRequest) -> Quote:
     """Plans and prices a job; raises as `Planner.plan` does."""
     candidates = planner.plan(request)
-    return Quote(candidates, reservation(candidates))
+    return Quote(candidates, reservation(candidates, hedge=request.options.routing.hedge))
 
 
 def offers(planner: Planner, request: PlanRequest) -> tuple[Prospect, ...]:

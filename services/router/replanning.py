@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from services.router.catalog import Catalog
+from services.router.choices import Choice, Wanted
 from services.router.money import Money
-from services.router.planning import PlanRequest
+from services.router.planning import Observed, PlanRequest
 from services.router.runs import Run
-from services.router.specs import AUTO, JobOptions
+from services.router.specs import AUTO, JobOptions, OnUnknown
 from services.router.versions import allows_model
 
 AllowedModels = Callable[[str], Awaitable[frozenset[str]]]
@@ -27,6 +28,16 @@ async def plan_request(run: Run, catalog: Catalog, allowed_models: AllowedModels
         tenant=run.job.tenant,
         earlier={attempt.model: attempt.model_version for attempt in run.attempts.values()},
     )
+
+
+def wanted_of(run: Run, choices: Sequence[Choice], observed: Observed) -> Wanted:
+    """What is to be ordered now, from whom, and when somebody else is asked beside a slow one."""
+
+    def hedge_after(choice: Choice) -> float | None:
+        return observed.p95_s(choice.provider, choice.model) if run.options.routing.hedge else None
+
+    fail_on_unknown = run.options.routing.on_unknown is OnUnknown.FAIL
+    return Wanted(choices, run.missing, run.ends, fail_on_unknown, hedge_after, run.grip.draining)
 
 
 def plan_options(run: Run) -> JobOptions:

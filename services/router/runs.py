@@ -15,7 +15,8 @@ from mesh.status import from_status
 from services.router import pictures as kept
 from services.router.breaker import Clock
 from services.router.candidates import Candidate
-from services.router.fallback import Delivered, Failed, History
+from services.router.choices import Delivered, Failed
+from services.router.fallback import History
 from services.router.jobs import AttemptState, ImageState, missing_indices
 from services.router.leases import Attempt, ClaimedJob, Ending, Lease, LeaseLost
 from services.router.peers.moderation import Subject

@@ -80,9 +80,12 @@ class EventWriter:
         while True:
             event = await self._waiting.get()
             try:
-                await self._database.write(lambda connection, event=event: outbox.append(connection, rows, event))
+                await self._write(event)
             except MeshError as error:
                 log.warning("event dropped", type=event.type, reason=error.message)
+
+    async def _write(self, event: Event) -> None:
+        await self._database.write(lambda connection: outbox.append(connection, rows, event))
 
 
 def _event(message: breaker_pb2.BreakerChanged, payload: bytes) -> Event:

@@ -159,6 +159,7 @@ class Routing:
     deny: tuple[str, ...] = ()
     fallback: bool = True
     on_unknown: OnUnknown = OnUnknown.NEXT
+    hedge: bool = False
     may_drop: tuple[str, ...] = ()
 
 

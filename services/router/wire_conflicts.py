@@ -133,6 +133,16 @@ OPTION_CONFLICTS = (
         lambda options: bool(set(options.routing.allow) & set(options.routing.deny)),
         "a provider cannot be in both",
     ),
+    Conflict(
+        ("lane", "routing.hedge"),
+        lambda options: options.routing.hedge and options.lane == job_pb2.LANE_BATCH,
+        "only the INTERACTIVE lane hedges",
+    ),
+    Conflict(
+        ("routing.fallback", "routing.hedge"),
+        lambda options: options.routing.hedge and options.routing.HasField("fallback") and not options.routing.fallback,
+        "hedging asks a second candidate; leave fallback on",
+    ),
 )
 
 FILTER_CONFLICTS = (

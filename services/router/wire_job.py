@@ -173,6 +173,7 @@ def routing_from_proto(routing: job_pb2.Routing) -> Routing:
         deny=tuple(routing.deny),
         fallback=routing.fallback if routing.HasField("fallback") else True,
         on_unknown=wire.read_enum(job_pb2.OnUnknown, routing.on_unknown, OnUnknown, OnUnknown.NEXT),
+        hedge=routing.hedge,
         may_drop=tuple(routing.may_drop),
     )
 

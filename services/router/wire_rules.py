@@ -30,7 +30,6 @@ SPEC_LATER = {
     "safety": "leave it unset, the tenant's policy applies",
 }
 OPTION_LATER = {
-    "routing.hedge": "leave it false; `routing.fallback` tries the next candidate after a failure",
     "renditions": "ask StorageService.SignUrls for renditions of a published asset",
     "webhook": "use WatchJob",
     "refine": "create a second job from the first one's asset",

@@ -24,9 +24,10 @@ from services.router.cache_store import CacheStore
 from services.router.call_backs import SIGNAL as CALL_BACK
 from services.router.call_backs import CallBackAddresses
 from services.router.catalog import Catalog
+from services.router.choices import Choice
 from services.router.config import WorkerSettings
 from services.router.delivery import Delivery, Hoard
-from services.router.fallback import Choice, Fallback
+from services.router.fallback import Fallback
 from services.router.health_store import HealthStore
 from services.router.holds import Parts, WorkerConfig
 from services.router.inputs import Inputs, UrlFetcher

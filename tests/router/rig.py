@@ -306,14 +306,14 @@ class Rig:
         judge = Judge(self.moderation)
         queue = self.stores.queue
         orders = Orders(self.stores.attempts, self.providers, self.storage, Ordering(1.0, sleep=self.clock.sleep))
-        planner = Planner(self.catalog)
+        self.planner = Planner(self.catalog)
 
         async def all_models(_key_id: str) -> frozenset[str]:
             return frozenset()
 
         return Parts(
             queue=queue,
-            planner=lambda: planner,
+            planner=lambda: self.planner,
             inputs=Inputs(JobStore(self.stores.database), queue, self.storage, judge, UrlFetcher(allow_private=True)),
             judge=judge,
             results=Results(CacheStore(self.stores.database), self.storage),

@@ -9,18 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.router.fallback import (
-    Choice,
-    Delivered,
-    Failed,
-    Fallback,
-    GaveUp,
-    History,
-    Later,
-    Wanted,
-    allowance,
-    owed,
-)
+from services.router.choices import Choice, Delivered, Failed, GaveUp, Later, Wanted
+from services.router.fallback import Fallback, History, allowance, owed
 from services.router.providers.base import ProviderImage, ProviderResult
 from services.router.providers.errors import FOREVER, TREATMENTS, ErrorKind, treatment
 from tests.router.rig import Clock

@@ -73,7 +73,7 @@ ACCEPTED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"deadline": "604800s", "lane": "LANE_BATCH"}),
     ({}, {"labels": {f"k{n}": "v" * 255 for n in range(32)}, "user": "u" * 200}),
     ({}, {"maxCost": {"currencyCode": "USD", "nanos": 1000}}),
-    ({}, {"routing": {"allow": ["a"], "deny": ["b"], "strengths": ["speed"], "goal": "GOAL_BEST", "hedge": False}}),
+    ({}, {"routing": {"allow": ["a"], "deny": ["b"], "strengths": ["speed"], "goal": "GOAL_BEST", "hedge": True}}),
 ]
 
 
@@ -167,6 +167,8 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({}, {"routing": {"goal": 9}}, ["options.routing.goal"]),
     ({}, {"routing": {"onUnknown": 9}}, ["options.routing.on_unknown"]),
     ({}, {"routing": {"allow": ["a", "b"], "deny": ["b"]}}, ["options.routing.allow", "options.routing.deny"]),
+    ({}, {"routing": {"hedge": True}, "lane": "LANE_BATCH"}, ["options.lane", "options.routing.hedge"]),
+    ({}, {"routing": {"hedge": True, "fallback": False}}, ["options.routing.fallback", "options.routing.hedge"]),
     ({}, {"routing": {"allow": ["a b"]}}, ["options.routing.allow"]),
     ({}, {"routing": {"strengths": ["s"] * 17}}, ["options.routing.strengths"]),
     ({}, {"deadline": "0.5s"}, ["options.deadline"]),
@@ -200,7 +202,6 @@ LATER: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"loras": [{"loraId": "l"}]}, {}, "spec.loras"),
     ({"style": "ink"}, {}, "spec.style"),
     ({"safety": {}}, {}, "spec.safety"),
-    ({}, {"routing": {"hedge": True}}, "options.routing.hedge"),
     ({}, {"renditions": [{"width": 64}]}, "options.renditions"),
     ({}, {"webhook": {"url": "https://example.org"}}, "options.webhook"),
     ({}, {"refine": {"model": "demo"}}, "options.refine"),

@@ -794,7 +794,10 @@ class Routing(_message.Message):
     fallback: _builtins.bool
     """Whether another candidate is tried when the first fails. Default: true."""
     hedge: _builtins.bool
-    """Start a second candidate when the first is slow. For later: refused with UNIMPLEMENTED when set."""
+    """Ask the next candidate, at another provider, once the first takes longer than 95 of 100 of its recent calls did.
+    The first delivery wins and the other order is called off; both may cost, so the two dearest candidates are
+    reserved, and one is debited. Only on the INTERACTIVE lane and with fallback. Default: false.
+    """
     on_unknown: Global___OnUnknown.ValueType
     """What to do when an attempt's outcome is not known. Default: NEXT."""
     @_builtins.property
