@@ -22,6 +22,7 @@ from mesh.imaging import decode_check
 from services.router.job_store import JobStore
 from services.router.judging import Judge
 from services.router.leases import Parking
+from services.router.masks import check_mask
 from services.router.peers.storage import INPUT, Provenance, Storage, Upload
 from services.router.providers.http import (
     AnswerTooLargeError,
@@ -171,7 +172,17 @@ class Inputs:
             parking = await self.judge.input(run, source.asset_id)
             if parking is not None or run.ending is not None:
                 return parking
+        await self._check_mask(run)
         return None
+
+    async def _check_mask(self, run: Run) -> None:
+        """A mask of another size would be stretched by one provider and refused, or wrongly laid, by the next."""
+        if run.spec.mask is not None and run.spec.images:
+            image, mask = [
+                await decode_check((await self.storage.read(run.holder, source.asset_id))[0])
+                for source in (run.spec.images[0], run.spec.mask)
+            ]
+            check_mask((image.width, image.height), (mask.width, mask.height))
 
     async def _keep(self, run: Run, path: str, source: image_pb2.ImageSource, inline: Mapping[str, bytes]) -> str:
         data = await self.fetcher.fetch(source.url) if source.url else inline.get(path, source.inline)

@@ -17,6 +17,7 @@ from mesh.telemetry import TraceContext
 from mesh.validation import check
 from services.router import job_events, wire, wire_record
 from services.router.job_store import JobStore
+from services.router.masks import check_mask
 from services.router.planning import Planner, PlanRequest
 from services.router.quoting import quote
 from services.router.records import Identity, JobRecord, NewJob, Repeatable
@@ -188,13 +189,17 @@ def inline_images(spec: job_pb2.GenerationSpec) -> dict[str, image_pb2.ImageSour
 
 
 async def _check_inline(spec: job_pb2.GenerationSpec) -> None:
-    """Decodes every inline image, so that bad bytes are told at once; the error names the field."""
+    """Decodes every inline image, so that bad bytes are told at once; the error names the field. See `check_mask`."""
+    sizes = {}
     for path, image in inline_images(spec).items():
         try:
-            await imaging.decode_check(image.inline)
+            info = await imaging.decode_check(image.inline)
+            sizes[path] = (info.width, info.height)
         except InvalidArgument as error:
             field = FieldViolation(f"spec.{path}", error.message)
             raise InvalidArgument(f"spec.{path}: {error.message}", reason=error.reason, violations=(field,)) from error
+    if "mask" in sizes and "images[0]" in sizes:
+        check_mask(sizes["images[0]"], sizes["mask"])
 
 
 def _take_inputs(spec: job_pb2.GenerationSpec) -> dict[str, bytes]:

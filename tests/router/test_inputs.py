@@ -205,6 +205,15 @@ async def test_a_control_alone_is_judged_too(rig: Rig) -> None:
     assert (row.state, row.blocked_by, rig.one.calls) == ("BLOCKED", "INPUT", [])
 
 
+async def test_a_mask_of_another_size_ends_the_job_before_any_provider_is_asked(rig: Rig) -> None:
+    sources = {"images": [image_pb2.ImageSource()], "mask": image_pb2.ImageSource()}
+    inputs = {"images[0]": PNG, "mask": picture("small").png(1)}
+    await rig.submit(operation=job_pb2.OPERATION_INPAINT, inputs=inputs, **sources)
+    assert isinstance(await rig.walk(await rig.claim()), Ended)
+    (row,) = await rig.stores.rows(jobs)
+    assert (row.state, row.error_reason, rig.one.calls) == ("FAILED", "INVALID_FIELD", [])
+
+
 async def test_margins_and_factor_reach_the_provider_and_a_given_size_stays(rig: Rig) -> None:
     source = [image_pb2.ImageSource()]
     await rig.draw(

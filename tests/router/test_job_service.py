@@ -274,6 +274,23 @@ BAD = [
         "IMAGE_TOO_LARGE",
         ["spec.images[0]"],
     ),
+    (
+        create(
+            spec_operation=job_pb2.OPERATION_INPAINT, spec_images=[inline(png(64, 64))], spec_mask=inline(png(64, 32))
+        ),
+        "INVALID_ARGUMENT",
+        "INVALID_FIELD",
+        ["spec.images", "spec.mask"],
+    ),
+    (
+        create(
+            spec_operation=job_pb2.OPERATION_CONTROL,
+            spec_controls=[job_pb2.Control(kind="canny", image=inline(png(64, 64)[:60]))],
+        ),
+        "INVALID_ARGUMENT",
+        "IMAGE_UNREADABLE",
+        ["spec.controls[0].image"],
+    ),
     (create(spec_steps=101), "INVALID_ARGUMENT", "NO_CANDIDATE", ["spec.steps"]),
     (create(request_id="no spaces"), "INVALID_ARGUMENT", "INVALID_FIELD", ["request_id"]),
     (create(options_deadline=Duration(seconds=0)), "INVALID_ARGUMENT", "INVALID_FIELD", ["options.deadline"]),
