@@ -101,6 +101,18 @@ async def trimmed(data: bytes, drawn: tuple[int, int], wanted: tuple[int, int]) 
         return data
 
 
+async def is_black(data: bytes) -> bool:
+    """Whether a picture is black all over, as some vendors' filters leave it; one that cannot be read is not."""
+
+    def work() -> bool:
+        try:
+            return bool(_rgb(InputImage(data, "")).max() == 0)
+        except (InvalidArgument, pyvips.Error):
+            return False
+
+    return await in_thread(work)
+
+
 async def base64_text(data: bytes) -> str:
     """Base64, off the loop where there is much of it."""
     if len(data) <= THREAD_BYTES:
