@@ -20,6 +20,7 @@ from services.router.providers import (
     huggingface,
     ideogram_models,
     imagemesh,
+    modelslab,
     openai,
     replicate,
     stability,
@@ -34,6 +35,7 @@ from services.router.providers.http import HttpClient
 from services.router.providers.huggingface import HuggingFace
 from services.router.providers.ideogram import Ideogram
 from services.router.providers.imagemesh import OwnEngine
+from services.router.providers.modelslab import ModelsLab
 from services.router.providers.openai import OpenAIImages
 from services.router.providers.pacing import Allowance, Paced, Share, alone
 from services.router.providers.replicate import Replicate
@@ -76,6 +78,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
     "replicate": Adapter(lambda account, shared: Replicate(account, shared.http), replicate.capabilities),
     "stability": Adapter(lambda account, shared: Stability(account, shared.http), stability.capabilities),
+    "modelslab": Adapter(lambda account, shared: ModelsLab(account, shared.http), modelslab.capabilities),
 }
 
 

@@ -9,6 +9,7 @@ from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.fal import FalFake
 from tests.router.fakes.huggingface import HuggingFaceFake
 from tests.router.fakes.ideogram import IdeogramFake
+from tests.router.fakes.modelslab import ModelsLabFake
 from tests.router.fakes.replicate import ReplicateFake
 from tests.router.fakes.stability import StabilityFake
 from tests.router.fakes.vendor import VendorFake
@@ -27,6 +28,7 @@ from tests.router.providers.harness_fal import FalHarness
 from tests.router.providers.harness_huggingface import EndpointHarness, RouterHarness
 from tests.router.providers.harness_ideogram import IdeogramHarness, IdeogramV1Harness
 from tests.router.providers.harness_imagemesh import OwnEngineHarness
+from tests.router.providers.harness_modelslab import ModelsLabHarness
 from tests.router.providers.harness_openai import (
     GptImageHarness,
     LocalAIHarness,
@@ -66,6 +68,7 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "replicate-deployment": DeploymentHarness,
     "stability": StabilityHarness,
     "stability-results": StabilityResultsHarness,
+    "modelslab": ModelsLabHarness,
 }
 """By the adapter's name in `ADAPTERS`, and a variant after the first dash."""
 
@@ -77,5 +80,6 @@ FAKES: Mapping[str, type[VendorFake]] = {
     "ideogram": IdeogramFake,
     "replicate": ReplicateFake,
     "stability": StabilityFake,
+    "modelslab": ModelsLabFake,
 }
 """By vendor; `python -m tests.router.fakes.run VENDOR`."""
