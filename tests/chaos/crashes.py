@@ -16,12 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from imagemesh.generation import Options
+from imagemesh.calls import new_request_id
+from imagemesh.generation import Options, to_job_options, to_spec
+from imagemesh.router.v1 import job_pb2, job_service_pb2
 
 from services.router.catalog_file import DEFAULT_CATALOG
 from tests.e2e.local_mesh import LocalMesh, local_mesh
 from tests.e2e.stubs import KEY, KEY_ENV, MODEL, Stub, stubs, write_catalog
 from tests.e2e.truth import Truth
+from tests.router.fakes.pictures import picture
 
 OWN = "demo"
 END_SECONDS = 300.0
@@ -91,7 +94,7 @@ class Scene:
         """SIGKILL for the worker while one of its jobs stands before or after a step (`before:store`)."""
         began = time.monotonic()
         self._pause.write_text(point, encoding="utf-8")
-        ids = await self.submit(model, jobs)
+        ids = await self.submit(model, jobs, edits=point.endswith(":bring_inputs"))
         reached = self._pause.with_suffix(".reached")
         async with asyncio.timeout(60):
             while not reached.exists():
@@ -112,12 +115,14 @@ class Scene:
         await self.mesh.ready("nats-server", restarts + 1)
         return await self._account("delete JetStream's store", MODEL, ids, began)
 
-    async def submit(self, model: str, jobs: int) -> list[str]:
-        """Acknowledged jobs; the client repeats unanswered calls with the same request id."""
+    async def submit(self, model: str, jobs: int, *, edits: bool = False) -> list[str]:
+        """Acknowledged jobs; the client repeats unanswered calls with the same request id. `edits` start from a
+        picture, so that there is something to bring in."""
         options = Options(model=model, steps=4 if model == OWN else None, cache="bypass")
+        requests = [_request(f"a red circle number {number}", options, edits) for number in range(jobs)]
         async with self.mesh.client() as client:
-            created = await asyncio.gather(*(client.create(f"a red circle number {n}", options) for n in range(jobs)))
-        return [job.job_id for job in created]
+            created = await asyncio.gather(*(client.call(client.jobs.CreateJob, request) for request in requests))
+        return [answer.job.job_id for answer in created]
 
     async def _until_running(self, ids: Sequence[str]) -> None:
         async with asyncio.timeout(60):
@@ -188,6 +193,14 @@ async def scene(
         }
         async with local_mesh(folder / "home", environment, truth) as mesh:
             yield Scene(mesh, running, pause)
+
+
+def _request(prompt: str, options: Options, edits: bool) -> job_service_pb2.CreateJobRequest:
+    spec = to_spec(prompt, options)
+    if edits:
+        spec.operation = job_pb2.OPERATION_EDIT
+        spec.images.add(inline=picture("tiny").png(0))
+    return job_service_pb2.CreateJobRequest(request_id=new_request_id(), spec=spec, options=to_job_options(options))
 
 
 def _both(path: Path, running: Sequence[Stub]) -> Path:

@@ -27,7 +27,9 @@ async def test_killing_a_process_breaks_no_promise(stage: Scene, process: str, m
     assert not crashed.broken_promises()
 
 
-@pytest.mark.parametrize("point", ["before:attempt", "after:attempt", "before:publish", "before:end"])
+@pytest.mark.parametrize(
+    "point", ["after:bring_inputs", "before:attempt", "after:attempt", "before:publish", "before:end"]
+)
 async def test_killing_the_worker_at_a_step_breaks_no_promise(stage: Scene, point: str) -> None:
     crashed = await stage.kill_worker_at(point, MODEL, jobs=3)
     assert not crashed.broken_promises()

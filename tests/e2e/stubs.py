@@ -68,7 +68,8 @@ def write_catalog(path: Path, running: Sequence[Stub], size: str = "64x64") -> P
         "provider_model": "stub-model",
         "timeout_s": 60,
         "capabilities": {
-            "operations": ["TEXT_TO_IMAGE"],
+            "operations": ["TEXT_TO_IMAGE", "EDIT"],
+            "max_images": 1,
             "min_edge": 64,
             "max_edge": 2048,
             "edge_step": 8,
