@@ -133,6 +133,8 @@ class Ideogram(Provider):
     async def _request(self, call: ProviderCall) -> HttpRequest:
         family = family_of(self._surface, call.model)
         refuse_unfit(call, family.capabilities)
+        if family.capabilities.transparent_background and not call.transparent_background:
+            raise ProviderError(ErrorKind.BAD_REQUEST, f"{call.model} draws transparent backgrounds only")
         verb = family.verbs[call.operation]
         if not verb.sized:
             await refuse_other_size(call)

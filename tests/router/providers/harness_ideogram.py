@@ -48,7 +48,7 @@ class IdeogramHarness(VendorHarness):
     fake: IdeogramFake
     variant = ""
     stall = "stall"
-    model = "ideogram-3-transparent"
+    model = "ideogram-3"
     size = (1024, 1024)
     models: Mapping[str, str] = {
         "EDIT": "ideogram-4-5",
@@ -59,6 +59,7 @@ class IdeogramHarness(VendorHarness):
     }
     fields: Mapping[str, object] = {"quality": "turbo"}
     changes: Mapping[str, Mapping[str, object]] = {
+        "TEXT_TO_IMAGE": {"transparent_background": False},
         "EDIT": {"transparent_background": False, "negative_prompt": ""},
         "INPAINT": {"transparent_background": False, "negative_prompt": "", "strength": None},
         "OUTPAINT": {"transparent_background": False, "negative_prompt": ""},

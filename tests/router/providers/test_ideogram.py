@@ -60,6 +60,12 @@ async def test_further_images_are_references(harness: IdeogramHarness) -> None:
     assert harness.fields_sent()["reference_images"] == ["png 64x64"] * 2
 
 
+@pytest.mark.parametrize("model", ["ideogram-3-transparent", "ideogram-4-transparent"])
+async def test_transparent_backgrounds_are_models_of_their_own(harness: IdeogramHarness, model: str) -> None:
+    await (await harness.start()).submit(replace(CALL, model=model, transparent_background=True), Heard())
+    assert harness.fake.orders[0].path == f"/v2/image/generate/{model}"
+
+
 async def test_a_long_seed_is_cut_and_the_one_used_is_told(harness: IdeogramHarness) -> None:
     result = await (await harness.start()).submit(replace(CALL, seed=2**31 + 5, count=2), Heard())
     assert [image.seed for image in result.images] == [5, 6]
@@ -85,6 +91,7 @@ async def test_polls_and_downloads_are_repeated(harness: IdeogramHarness, prompt
         {"transparent_background": True},
         {"negative_prompt": "blur"},
         {"model": "ideogram-1"},
+        {"model": "ideogram-4-transparent"},
         {"operation": "IMAGE_TO_IMAGE", "images": (SOURCE,)},
         {"operation": "INPAINT", "images": (SOURCE,), "mask": MASK, "width": 1024, "height": 1024},
         {"options": {"style_type": "design"}},
