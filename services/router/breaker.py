@@ -14,6 +14,8 @@ from dataclasses import dataclass
 Clock = Callable[[], float]
 
 FAILURES = "failures in a row"
+MOST = 4_096
+"""Breakers of one worker."""
 RECOVERED = "a probe succeeded"
 
 
@@ -72,6 +74,11 @@ class Breaker:
         if self._open_until is None:
             return BreakerState.CLOSED
         return BreakerState.OPEN if self._clock() < self._open_until else BreakerState.HALF_OPEN
+
+    @property
+    def idle(self) -> bool:
+        """Whether forgetting it changes nothing but a count of failures: closed, and no probe under way."""
+        return self._open_until is None and self._probes == 0
 
     @property
     def wait(self) -> float:
@@ -173,4 +180,14 @@ class Breakers:
         return {key: breaker.state for key, breaker in self._breakers.items()}
 
     def _of(self, key: BreakerKey) -> Breaker:
+        if key not in self._breakers and len(self._breakers) >= MOST:
+            self._forget()
         return self._breakers.setdefault(key, Breaker(self._config, self._clock))
+
+    def _forget(self) -> None:
+        """Makes room: closed ones go; if all are open, the oldest. (Callers name models that are passed through.)"""
+        now = self._clock()
+        self._kept_off = {key: until for key, until in self._kept_off.items() if until > now}
+        idle = [key for key, breaker in self._breakers.items() if breaker.idle]
+        for key in idle or [next(iter(self._breakers))]:
+            del self._breakers[key]

@@ -81,7 +81,8 @@ class Hooks:
             return self._answer(503, provider, "busy")
         async with self._reading:
             headers = {name.lower(): value for name, value in request.headers.items()}
-            return await self._believe(provider, attempt_id, CallBack(headers, await request.read()))
+            call_back = CallBack(headers, await request.read(), dict(request.query))
+            return await self._believe(provider, attempt_id, call_back)
 
     async def _believe(self, provider: str, attempt_id: str, call_back: CallBack) -> web.Response:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.router.breaker import Breaker, BreakerConfig, BreakerKey, Breakers, BreakerState
+from services.router.breaker import MOST, Breaker, BreakerConfig, BreakerKey, Breakers, BreakerState
 from tests.router.rig import Clock
 
 CONFIG = BreakerConfig(failures=3, cooldown=2.0, longest=10.0, probes=2)
@@ -127,3 +127,18 @@ def test_each_model_has_its_own(clock: Clock) -> None:
     assert breakers.wait(KEY) == 5.0
     assert breakers.wait(BreakerKey("one", "other")) == 0.0
     assert breakers.states() == {KEY: BreakerState.OPEN}
+
+
+def test_made_up_models_do_not_fill_the_memory(clock: Clock) -> None:
+    breakers = Breakers(CONFIG, clock)
+    for _ in range(CONFIG.failures):
+        entry = breakers.enter(KEY)
+        assert entry is not None
+        breakers.leave(KEY, entry, healthy=False)
+    for number in range(2 * MOST):
+        other = BreakerKey("one", f"made-up-{number}")
+        entry = breakers.enter(other)
+        assert entry is not None
+        breakers.leave(other, entry, healthy=True)
+    assert len(breakers.states()) <= MOST
+    assert breakers.wait(KEY) > 0  # an open one is not forgotten for them
