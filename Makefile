@@ -5,10 +5,10 @@ PYTHON := .venv/bin/python
 BUF := .cache/npm/node_modules/.bin/buf
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up test lint protos bench chaos pins train-demo format
+.PHONY: help setup demo up test lint protos bench chaos pins train-demo train-moderation eval-moderation format
 
 help: ## Lists the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-17s %s\n", $$1, $$2}'
 
 setup: .venv/.ready ## Makes .venv and fetches nats-server
 .venv/.ready: requirements/all.txt tools/setup.sh
@@ -43,6 +43,12 @@ pins: ## Exact versions into requirements/ from pyproject.toml
 
 train-demo: setup ## Draws the training pictures and trains models/demo again; hours on two cores
 	@$(PYTHON) -m tools.train_demo all
+
+train-moderation: setup ## Fits the text classifier's heads again, with their model card; about a minute
+	@$(PYTHON) -m tools.train_moderation train
+
+eval-moderation: setup ## How well texts are judged, into docs/moderation-report.md; about two minutes
+	@$(PYTHON) -m tools.train_moderation evaluate
 
 $(BUF):
 	@npm install --silent --no-save --prefix .cache/npm @bufbuild/buf@1.75.0

@@ -9,15 +9,17 @@ import numpy as np
 
 from services.moderation.classifiers.sentence_encoder import MODEL_NAME, SOURCE_SHA256
 from tools.train_moderation.corpus import LEARNED, Prompt
-from tools.train_moderation.fitting import BLOCK, BLOCKED_BENIGN, FOLDS, REVIEW, REVIEWED_BENIGN, Fitted, Floats
+from tools.train_moderation.fitting import BLOCK, FOLDS, IMAGE_STYLE, OTHERWISE, REVIEW, Fitted, Floats
 
 _HEAD = """# Heads of the text classifier: {version}
 
 Written by `make train-moderation`; do not edit.
 
-What they are: a logistic regression for each category over the vectors of {encoder} (all-MiniLM-L6-v2, Apache-2.0;
-weights sha256 {source}), frozen. They say how much a prompt for an image model, or a sentence, resembles exemplars of
-a category. A text's score is the highest of the whole text and its clauses or windows of 12 words.
+What they are: a logistic regression for each category over the vectors of {encoder} (all-MiniLM-L6-v2,
+Apache-2.0), frozen. They say how much a prompt for an image model, or a sentence, resembles exemplars of a category.
+Weights: sha256 {source}.
+
+A text's score is the highest of the whole text and its clauses or windows of 12 words.
 
 Meant for: English. Texts in other languages are stopped by the language gate. Not meant for: judging people, legal
 decisions, SEXUAL_MINORS (a rule), names, personal data.
@@ -25,9 +27,10 @@ decisions, SEXUAL_MINORS (a rule), names, personal data.
 Data: {harmful} exemplars in mild wording and {benign} benign prompts, written for this project
 (`tools/train_moderation/data/train`); each also with a style added. Nothing was taken from public sets.
 
-Scale: the score {review} is what {reviewed:.1%} of the benign prompts (without the combined ones) reach in any
-category, {block} what {blocked:.1%} reach, each judged by heads that had not seen it ({folds} folds). It is a scale of
-operating points that lists and heads share, not a probability.
+Scale: at most {reviewed[0]:.1%} of the benign prompts in image-model style (without the combined ones) reach the score
+{review} in any category and {blocked[0]:.1%} reach {block}; of the others {reviewed[1]:.1%} and {blocked[1]:.1%}; each
+judged by heads that had not seen it ({folds} folds). It is a scale of operating points that lists and heads share, not
+a probability.
 
 Limits: irony, quotations and news read like what they quote; reversed text and dropped vowels are not undone; a
 category's exemplars are few, and what resembles none of them is missed. Measured on prompts written apart from these:
@@ -51,8 +54,8 @@ def written(prompts: Sequence[Prompt], fitted: Fitted, unseen: Floats, version: 
         benign=counts[None],
         review=REVIEW,
         block=BLOCK,
-        reviewed=REVIEWED_BENIGN,
-        blocked=BLOCKED_BENIGN,
+        reviewed=(IMAGE_STYLE[0], OTHERWISE[0]),
+        blocked=(IMAGE_STYLE[1], OTHERWISE[1]),
         folds=FOLDS,
     )
     rows = []

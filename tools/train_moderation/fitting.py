@@ -19,7 +19,12 @@ FOLDS = 5
 PENALTY = 3.0  # of the squared weights; larger ones make flatter heads
 POSITIVE_SHARE = 0.35  # of the loss
 REVIEW, BLOCK = 0.6, 0.85  # of the default policy
-REVIEWED_BENIGN, BLOCKED_BENIGN = 0.055, 0.006  # of all benign training prompts, by any head
+
+# Shares of benign training prompts that may reach REVIEW and BLOCK by any head, in image-model style and otherwise.
+# The others hold many sentences written to look harmful, so their share is far above that of ordinary captions.
+# Pictures of cruelty are the worst to miss, so those two heads may err more often than the others.
+IMAGE_STYLE, OTHERWISE = (0.09, 0.012), (0.13, 0.02)
+LENIENCY = {Category.VIOLENCE: 2.5, Category.GORE: 1.5}
 LEAST_GAP = 0.4  # of the logits at REVIEW and BLOCK
 
 # An exemplar of one may well be one of the others too: it is no negative example for them.
@@ -114,23 +119,32 @@ def _logistic(vectors: Floats, target: npt.NDArray[np.bool_], weight: Floats) ->
 
 
 def _scale(prompts: Sequence[Prompt], unseen: Floats) -> tuple[Floats, Floats]:
-    """Slope and shift with which the wanted shares of benign prompts reach REVIEW and BLOCK."""
-    judged = np.array([prompt.category is None and prompt.kind != "combined" for prompt in prompts])
-    review = _limits(unseen[judged], REVIEWED_BENIGN)
-    block = np.maximum(_limits(unseen[judged], BLOCKED_BENIGN), review + LEAST_GAP)
+    """Slope and shift with which no more than the wanted shares of benign prompts reach REVIEW and BLOCK."""
+    styled = np.array([prompt.in_image_style and prompt.kind != "combined" for prompt in prompts])
+    plain = np.array([prompt.category is None and not prompt.in_image_style for prompt in prompts])
+    review, block = (
+        np.maximum(_limits(unseen[styled], one), _limits(unseen[plain], other))
+        for one, other in zip(IMAGE_STYLE, OTHERWISE, strict=True)
+    )
+    block = np.maximum(block, review + LEAST_GAP)
     slope = (_logit(BLOCK) - _logit(REVIEW)) / (block - review)
     return slope, _logit(REVIEW) - slope * review
 
 
 def _limits(logits: Floats, share: float) -> Floats:
-    """Logits, at the same quantile in each category, that `share` of the prompts reach in any of them."""
+    """Logits, at like quantiles in each category, that `share` of the prompts reach in any of them."""
+    leniency = np.array([LENIENCY.get(category, 1.0) for category in LEARNED])
     low, high = 0.0, share
     for _ in range(40):
         middle = (low + high) / 2
-        limits = np.quantile(logits, 1 - middle, axis=0)
-        reached = float((logits >= limits).any(axis=1).mean())
+        reached = float((logits >= _quantiles(logits, middle * leniency)).any(axis=1).mean())
         low, high = (middle, high) if reached < share else (low, middle)
-    return np.asarray(np.quantile(logits, 1 - low, axis=0))
+    return _quantiles(logits, low * leniency)
+
+
+def _quantiles(logits: Floats, shares: Floats) -> Floats:
+    """In each column the value that its share of the rows reach."""
+    return np.array([np.quantile(logits[:, column], 1 - share) for column, share in enumerate(shares)])
 
 
 def _logit(share: float) -> float:

@@ -13,6 +13,8 @@ from services.moderation.classifiers.sentence import SentenceModel
 from services.moderation.classifiers.sentence_encoder import MODEL_NAME, SOURCE_SHA256, Encoder
 from services.moderation.classifiers.sentence_heads import FORMAT, HEADS, Heads
 from services.moderation.classifiers.sentence_restoring import Restorer
+from services.moderation.language import ENGLISH_WORDS
+from services.moderation.normalise import normalise
 from tools.train_moderation import card, corpus, fitting
 from tools.train_moderation.corpus import LEARNED, Prompt
 
@@ -27,9 +29,16 @@ def train(encoder_folder: Path, heads_file: Path = HEADS) -> str:
     shown = fitting.show(model, prompts, _styled(prompts, corpus.styles()))
     fitted, unseen = fitting.fit(prompts, shown)
     heads_file.write_text(_stored(fitted, prompts))
+    ENGLISH_WORDS.write_text("\n".join(_words(prompts)) + "\n")
     text = card.written(prompts, fitted, unseen, Heads.load(heads_file).version)
     heads_file.with_suffix(".md").write_text(text)
     return text
+
+
+def _words(prompts: Sequence[Prompt]) -> list[str]:
+    """Every word of the prompts: what the language gate takes for English."""
+    words = {word.text for prompt in prompts for word in normalise(prompt.text).readings[0].tokens}
+    return sorted(word for word in words if word.isalpha() and len(word) > 1)
 
 
 def _none() -> Heads:

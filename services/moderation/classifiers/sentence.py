@@ -27,6 +27,7 @@ from services.moderation.verdicts import Finding, Span, Text
 
 NAME = "sentence"
 LEAST_SCORE = 0.2  # lower ones are not worth a row of evidence
+TIMEOUT = 20.0  # seconds; 32,000 characters take one or two, and others may be before them
 LANGUAGES = frozenset({"en"})
 
 
@@ -76,7 +77,7 @@ class SentenceClassifier:
         self._model = model
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=NAME)
         self._room = threads + waiting
-        self.capability = Capability(frozenset(model.heads.categories), model.version, languages=LANGUAGES)
+        self.capability = Capability(frozenset(model.heads.categories), model.version, TIMEOUT, LANGUAGES)
 
     async def judge(self, texts: Sequence[Text]) -> Sequence[Finding]:
         """What it finds; Unavailable when too many calls wait already."""

@@ -38,7 +38,8 @@ LONGEST_RUN = 2_000  # letters in a row that are cut into words; longer ones are
 READINGS = 32  # of one word
 UNKNOWN = 14.0  # what a letter outside any known word costs, in the unit of `Restorer._cost`
 
-_SIGNED = re.compile(r"[^\s\"'(),.:;?\[\]{}]*[0-9@$!|€*+][^\s\"'(),:;?\[\]{}]*")
+_CHUNK = re.compile(r"[^\s\"'(),:;?\[\]{}]+")
+_SIGN = re.compile(r"[0-9@$!|€*+]")
 _REPEATED = re.compile(r"(.)\1+")
 
 
@@ -63,7 +64,7 @@ class Restorer:
 
     def restore(self, text: Normalised) -> list[Word]:
         """The text's words with disguised ones replaced; empty when none is disguised."""
-        replaced = {word.start: word for word in self._replaced(text)}
+        replaced = {word.start: word for word in reversed(list(self._replaced(text)))}  # the first reading counts
         if not replaced:
             return []
         words, covered = [], 0
@@ -80,7 +81,9 @@ class Restorer:
             word = self._squeezed(token.text)
             if word != token.text:
                 yield Word(word, token.start, token.end)
-        for match in _SIGNED.finditer(text.text):
+        for match in _CHUNK.finditer(text.text) if _SIGN.search(text.text) else ():
+            if len(match[0]) > LONGEST_WORD or not _SIGN.search(match[0]):
+                continue
             word = self._without_signs(match[0].rstrip("!."))
             start = _first_letter(text.text, match.start(), match.end())
             if word and start is not None:
@@ -89,7 +92,11 @@ class Restorer:
             if reading.name == "spelled":
                 yield from (self._segmented(token) for token in reading.tokens)
             if reading.name == "joined":
-                yield from (Word(*token) for token in reading.tokens if token.text.isalpha())
+                yield from (Word(*token) for token in reading.tokens if self._joins(text, token))
+
+    def _joins(self, text: Normalised, token: Token) -> bool:
+        """`n.u.d.e`, not `f/1.8`: letters only."""
+        return token.text.isalpha() and not any(character.isdigit() for character in text.text[token.start : token.end])
 
     def _squeezed(self, word: str) -> str:
         """`kiiill` as `kill`: only words that are unknown as they stand."""
@@ -103,7 +110,7 @@ class Restorer:
     def _without_signs(self, word: str) -> str:
         """`k1ll` as `kill`; numbers, sizes and codes (`1990s`, `8k`) stay what they are."""
         letters = sum(character.isalpha() for character in word)
-        if letters == 0 or len(word) > LONGEST_WORD or word.rstrip("abcdefghijklmnopqrstuvwxyz").isdigit():
+        if letters == 0 or word.rstrip("abcdefghijklmnopqrstuvwxyz").isdigit():
             return ""
         parts = [tuple(SIGNS[character]) or ("",) if character in SIGNS else (character,) for character in word]
         readings = ["".join(reading) for reading in _some(parts)]

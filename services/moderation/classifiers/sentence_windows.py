@@ -64,6 +64,9 @@ def _view(text: Normalised, words: Sequence[Word], reading: str) -> View:
 
 
 def _windows(text: Normalised, words: Sequence[Word], size: int) -> Iterator[Sequence[Word]]:
+    if size > WINDOW:
+        yield from _cut(words, size)
+        return
     held: list[Word] = []
     for clause in _clauses(text, words):
         held.extend(clause)
@@ -85,7 +88,7 @@ def _clauses(text: Normalised, words: Sequence[Word]) -> Iterator[list[Word]]:
     yield clause
 
 
-def _cut(words: list[Word], size: int) -> Iterator[list[Word]]:
+def _cut(words: Sequence[Word], size: int) -> Iterator[Sequence[Word]]:
     if len(words) <= size + SHORTEST:
         yield words
         return
