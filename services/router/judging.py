@@ -10,9 +10,17 @@ from services.router.leases import Ending, Parking
 from services.router.peers.moderation import Decision, Moderation
 from services.router.pictures import Picture
 from services.router.runs import Run
+from services.router.specs import GenerationSpec
 
 REVIEW_LOOK_S = 30.0
 """How often a job looks whether a person has decided; being told makes it sooner."""
+
+
+def texts_of(spec: GenerationSpec) -> dict[str, str]:
+    """All text of a spec by kind; what providers' options say in words goes out too, so it is judged like a style."""
+    options = (value for chosen in spec.provider_options.values() for value in chosen.values())
+    said = "\n".join(value for value in options if isinstance(value, str))
+    return {"PROMPT": spec.prompt, "NEGATIVE_PROMPT": spec.negative_prompt, "STYLE": said}
 
 
 class Judge:
@@ -23,9 +31,7 @@ class Judge:
 
     async def texts(self, run: Run) -> Parking | None:
         """Judge all text of the spec; a refusal is noted as the run's ending."""
-        spec = run.spec
-        texts = {"PROMPT": spec.prompt, "NEGATIVE_PROMPT": spec.negative_prompt}
-        verdict = await self._moderation.judge_texts(run.subject, texts)
+        verdict = await self._moderation.judge_texts(run.subject, texts_of(run.spec))
         run.policy = verdict.policy
         if verdict.decision is Decision.REVIEW:
             return Parking(WaitingFor.REVIEW, REVIEW_LOOK_S)
