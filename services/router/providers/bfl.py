@@ -179,7 +179,7 @@ def error_of(answer: HttpAnswer) -> ProviderError:
 
 
 def _result(answer: HttpAnswer, request_id: str, listener: Listener) -> Body | None:
-    if answer.status not in (200, 404):
+    if answer.status != 200:
         raise _ended(ErrorKind.UNKNOWN_OUTCOME, f"its poll was answered {answer.status}", request_id)
     told = object_of(answer.body)
     state = str(told.get("status"))

@@ -21,7 +21,7 @@ class OptionRule:
     def takes(self, value: object) -> bool:
         """Whether `value` may be sent."""
         if self.kind in (int, float):
-            number = isinstance(value, int | float) and not isinstance(value, bool)
+            number = isinstance(value, int if self.kind is int else int | float) and not isinstance(value, bool)
             return number and self.low <= float(value) <= self.high  # type: ignore[arg-type]
         if self.kind is str and isinstance(value, str):
             return value in self.allowed if self.allowed else 0 < len(value) <= 200
@@ -33,5 +33,5 @@ class OptionRule:
         if self.allowed:
             return "one of " + ", ".join(self.allowed)
         if self.kind in (int, float):
-            return f"a number from {self.low:g} to {self.high:g}"
+            return f"a {'whole ' if self.kind is int else ''}number from {self.low:g} to {self.high:g}"
         return "true or false" if self.kind is bool else "a text of 1 to 200 characters"
