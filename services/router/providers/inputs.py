@@ -40,6 +40,8 @@ class Dialect:
     """Names of aspect ratios it takes, for the term `aspect_ratio`."""
     formats: Mapping[str, str] = field(default_factory=dict)
     """Its word for a format where that is another (`jpeg`: `jpg`)."""
+    schedulers: Mapping[str, str] = field(default_factory=dict)
+    """Its words for the mesh's schedulers; any other one is sent as it is."""
     black_mask: bool = False
     """Whether it changes what is black in a mask; the mesh's masks are white there."""
 
@@ -80,7 +82,7 @@ TERMS: Mapping[str, Term] = {
     "custom": lambda of: "custom" if of.call.width else None,
     "steps": lambda of: of.call.steps,
     "guidance": lambda of: of.call.guidance,
-    "scheduler": lambda of: of.call.scheduler,
+    "scheduler": lambda of: of.dialect.schedulers.get(of.call.scheduler, of.call.scheduler),
     "style": lambda of: of.call.style,
     "quality": lambda of: of.call.quality,
     "strength": lambda of: of.call.strength,

@@ -37,7 +37,15 @@ DIALECTS: Mapping[str, Dialect] = {
         },
         formats=_JPG,
     ),
-    "sdxl": Dialect({term: name for term, name in _DIFFUSERS.items() if term != "format"} | {"count": "num_outputs"}),
+    "sdxl": Dialect(
+        {term: name for term, name in _DIFFUSERS.items() if term != "format"} | {"count": "num_outputs"},
+        schedulers={
+            "ddim": "DDIM",
+            "euler": "K_EULER",
+            "euler_a": "K_EULER_ANCESTRAL",
+            "dpmpp_2m": "DPMSolverMultistep",
+        },
+    ),
     "flux": Dialect(
         {
             **_COMMON,
@@ -64,6 +72,7 @@ DIALECTS: Mapping[str, Dialect] = {
         formats=_JPG,
     ),
     "flux-pro": Dialect({**_COMMON, **_PIXELS}, formats=_JPG),
+    "flux-ratio": Dialect({**_COMMON, "aspect_ratio": "aspect_ratio"}, ratios=_FLUX_RATIOS, formats=_JPG),
     "flux-2": Dialect({**_COMMON, **_PIXELS, "images": "input_images"}, formats=_JPG),
     "flux-fill": Dialect({**_COMMON, **_TUNED, "image": "image", "mask": "mask"}, formats=_JPG),
     "flux-fill-dev": Dialect(
@@ -113,6 +122,7 @@ MODELS: Mapping[str, str] = {
     "black-forest-labs/flux-schnell": "flux",
     "black-forest-labs/flux-dev": "flux-dev",
     "black-forest-labs/flux-1.1-pro": "flux-pro",
+    "black-forest-labs/flux-1.1-pro-ultra": "flux-ratio",
     "black-forest-labs/flux-2": "flux-2",
     "black-forest-labs/flux-fill-pro": "flux-fill",
     "black-forest-labs/flux-fill-dev": "flux-fill-dev",

@@ -85,6 +85,12 @@ SCHEMAS: Mapping[str, Mapping[str, Check]] = {
         "output_quality": whole(0, 100),
         "prompt_upsampling": flag,
     },
+    "black-forest-labs/flux-1.1-pro-ultra": {
+        "prompt": _PROMPT,
+        "aspect_ratio": _RATIO,
+        "seed": _SEED,
+        "output_format": one_of("jpg", "png"),
+    },
     "black-forest-labs/flux-fill-pro": {**_FILL, "image": a_picture, "mask": a_picture},
     "black-forest-labs/flux-fill-dev": {
         "prompt": _PROMPT,

@@ -39,6 +39,8 @@ DIALECTS = [
     ("black-forest-labs/flux-schnell", WIDE, {"aspect_ratio": "16:9", "num_outputs": 1}),
     ("black-forest-labs/flux-1.1-pro", WIDE, {"aspect_ratio": "custom", "width": 1344, "height": 768}),
     ("black-forest-labs/flux-1.1-pro", {"output_format": "jpeg"}, {"output_format": "jpg"}),
+    ("black-forest-labs/flux-1.1-pro-ultra", WIDE, {"aspect_ratio": "16:9"}),
+    ("stability-ai/sdxl:" + "0" * 64, {"scheduler": "euler"}, {"scheduler": "K_EULER", "num_outputs": 1}),
     ("black-forest-labs/flux-kontext-pro", {"images": (SOURCE,)}, {"input_image": PICTURE}),
     (
         "black-forest-labs/flux-canny-pro",
