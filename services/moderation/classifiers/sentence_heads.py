@@ -54,9 +54,9 @@ class Heads:
         count = len(self.categories)
         shapes = [self.weights.shape, self.bias.shape, self.slope.shape, self.shift.shape]
         if shapes != [(384, count), (count,), (count,), (count,)]:
-            raise HeadsError(f"{path}: the numbers are not those of {count} heads")
+            raise HeadsError(f"{path}: the numbers are not those of {count} heads; run make train-moderation")
         if not (np.isfinite(self.weights).all() and np.isfinite(self.shift).all() and (self.slope > 0).all()):
-            raise HeadsError(f"{path}: a slope is not positive or a number is not finite")
+            raise HeadsError(f"{path}: a number is not finite or a slope not positive; run make train-moderation")
 
     def logits(self, vectors: Vectors) -> npt.NDArray[np.float32]:
         """[texts, categories], uncalibrated."""

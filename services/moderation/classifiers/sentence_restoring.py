@@ -90,7 +90,7 @@ class Restorer:
                 yield Word(word, start, match.end())
         for reading in text.readings[1:]:
             if reading.name == "spelled":
-                yield from (self._segmented(token) for token in reading.tokens)
+                yield from (self._segmented(token) for token in reading.tokens if _letters(text, token) > 2)
             if reading.name == "joined":
                 yield from (Word(*token) for token in reading.tokens if self._joins(text, token))
 
@@ -139,6 +139,10 @@ class Restorer:
 
     def _price(self, word: str) -> float:
         return self._cost.get(word, UNKNOWN * len(word)) + 2.0  # each word costs something, or all fall into pieces
+
+
+def _letters(text: Normalised, token: Token) -> int:
+    return sum(character.isalpha() for character in text.text[token.start : token.end])
 
 
 def _runs(word: str) -> list[str]:
