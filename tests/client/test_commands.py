@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from google.protobuf.message import Message
 from imagemesh.cli.main import COMMANDS
 from imagemesh.client import Client
-from imagemesh.generation import Options, to_job_options
+from imagemesh.generation import Options, to_job_options, to_spec
 from imagemesh.router.v1 import (
     api_key_service_pb2,
     catalog_service_pb2,
@@ -136,6 +136,28 @@ def test_where_it_may_run_is_asked_for() -> None:
     assert not to_job_options(Options()).HasField("routing")
     with pytest.raises(ValueError, match="cheapest, fastest or best"):
         to_job_options(Options(goal="nicest"))
+
+
+def test_an_edit_is_asked_for() -> None:
+    spec = to_spec("darker", Options(images=[b"png", "https://x.example/a.png", "ast_1"], mask=b"mask", strength=0.5))
+    assert spec.operation == job_pb2.OPERATION_EDIT
+    assert [image.WhichOneof("source") for image in spec.images] == ["inline", "url", "asset_id"]
+    assert (spec.mask.inline, spec.strength) == (b"mask", 0.5)
+    larger = to_spec("", Options(operation="upscale", images=["ast_1"], upscale_factor=4))
+    assert (larger.operation, larger.upscale_factor) == (job_pb2.OPERATION_UPSCALE, 4)
+    wider = to_spec("sky", Options(operation="outpaint", images=["ast_1"], outpaint=(1, 2, 3, 4)))
+    assert (wider.outpaint.left, wider.outpaint.bottom) == (1, 4)
+    assert to_spec("a", Options()).operation == job_pb2.OPERATION_UNSPECIFIED
+    with pytest.raises(ValueError, match="operation is 'paint'; it may be text_to_image"):
+        to_spec("a", Options(operation="paint"))
+
+
+def test_the_command_reads_picture_files(command: Command, tmp_path: Path) -> None:
+    picture = tmp_path / "a.png"
+    picture.write_bytes(b"png")
+    assert command("quote", "darker", "--image", str(picture), "--outpaint", "0", "8", "0", "8").exit_code == 0
+    assert command("quote", "darker", "--image", str(tmp_path / "none.png")).exit_code == 2
+    assert command("quote", "darker", "--operation", "paint").exit_code == 2
 
 
 def test_keys_live_and_end(command: Command) -> None:

@@ -10,6 +10,7 @@ from google.protobuf import duration_pb2
 from google.type import money_pb2
 
 from imagemesh.router.v1 import job_pb2
+from imagemesh.type.v1 import image_pb2
 
 CACHE = {
     "": job_pb2.CACHE_POLICY_UNSPECIFIED,
@@ -36,6 +37,10 @@ class Options:
     the most the job may cost, as `0.05` (US dollars) or `0.05 EUR`. goal: `cheapest`, `fastest`, `best`, or empty for
     the catalog's order. strengths, allow, deny, may_drop: as `Routing` in the contract. user: on whose behalf. labels:
     for finding it.
+
+    operation: `edit`, `inpaint`, `outpaint`, `upscale`, … as in the contract; empty: text to image, or edit when there
+    are images. images, mask: bytes (2 MiB in all), an https address, or an asset id. outpaint: pixels to add at the
+    left, top, right and bottom. strength: how far to leave the image, 0 to 1.
     """
 
     negative_prompt: str = ""
@@ -58,6 +63,12 @@ class Options:
     may_drop: Sequence[str] = ()
     user: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    operation: str = ""
+    images: Sequence[bytes | str] = ()
+    mask: bytes | str = ""
+    strength: float | None = None
+    outpaint: tuple[int, int, int, int] | None = None
+    upscale_factor: int = 0
 
 
 def to_spec(prompt: str, options: Options) -> job_pb2.GenerationSpec:
@@ -74,12 +85,39 @@ def to_spec(prompt: str, options: Options) -> job_pb2.GenerationSpec:
         steps=options.steps,
         guidance=options.guidance,
         scheduler=options.scheduler,
+        operation=to_operation(options),
+        images=[to_source(image) for image in options.images],
+        strength=options.strength,
+        upscale_factor=options.upscale_factor,
     )
+    if options.mask:
+        spec.mask.CopyFrom(to_source(options.mask))
+    if options.outpaint:
+        left, top, right, bottom = options.outpaint
+        spec.outpaint.CopyFrom(job_pb2.OutpaintMargins(left=left, top=top, right=right, bottom=bottom))
     if options.size:
         spec.size.width, spec.size.height = options.size
     if options.aspect_ratio:
         spec.aspect_ratio = options.aspect_ratio
     return spec
+
+
+def to_operation(options: Options) -> job_pb2.Operation.ValueType:
+    """The operation by its name, or what the images suggest. Raises ValueError for one that nobody knows."""
+    if not options.operation:
+        return job_pb2.OPERATION_EDIT if options.images else job_pb2.OPERATION_UNSPECIFIED
+    try:
+        return job_pb2.Operation.Value("OPERATION_" + options.operation.upper().replace("-", "_"))
+    except ValueError as error:
+        names = ", ".join(name.removeprefix("OPERATION_").lower() for name in job_pb2.Operation.keys()[1:])
+        raise ValueError(f"operation is {options.operation!r}; it may be {names}") from error
+
+
+def to_source(image: bytes | str) -> image_pb2.ImageSource:
+    """Bytes as they are; a text is an address or the id of an asset."""
+    if isinstance(image, bytes):
+        return image_pb2.ImageSource(inline=image)
+    return image_pb2.ImageSource(url=image) if "://" in image else image_pb2.ImageSource(asset_id=image)
 
 
 def to_job_options(options: Options) -> job_pb2.JobOptions:

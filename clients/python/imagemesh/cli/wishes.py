@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -27,6 +28,21 @@ class Size(click.ParamType[Any]):
         return text if separator == ":" else (int(width), int(height))
 
 
+class Picture(click.ParamType[Any]):
+    """The bytes of a file; an https address or an asset's id stays text."""
+
+    name = "FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads the file where there is one."""
+        if isinstance(value, bytes) or not value or "://" in value or value.startswith("ast_"):
+            return value
+        try:
+            return Path(value).read_bytes()
+        except OSError as error:
+            self.fail(f"{value} cannot be read: {error.strerror}", param, ctx)
+
+
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     context.meta.setdefault(KEY, {})[parameter.name] = value
     return value
@@ -46,14 +62,18 @@ WISHES = (
     _wish("--guidance", type=float, help="How strongly the prompt is followed. Default: the model's."),
     _wish("--scheduler", default="", help="One that the model lists. Default: the model's."),
     _wish("--negative", default="", help="What the picture must not show."),
+    _wish("--operation", default="", help="edit, inpaint, upscale, … Default: text to image, or edit with --image."),
+    _wish("--image", type=Picture(), multiple=True, help="A source image: a file, an https address or an asset id."),
+    _wish("--mask", type=Picture(), default="", help="White is changed; as large as the image."),
+    _wish("--strength", type=float, help="How far to leave the image, 0 to 1."),
+    _wish("--outpaint", type=int, nargs=4, default=None, metavar="LEFT TOP RIGHT BOTTOM", help="Pixels to add."),
+    _wish("--factor", type=int, default=0, help="How many times larger upscale makes it. Default: the model's."),
     _wish("--model-version", default="", help="Pin a version of the model. Default: the catalog's."),
     _wish("--goal", type=click.Choice(["cheapest", "fastest", "best"]), help="Which of several goes first."),
-    _wish("--strength", multiple=True, metavar="NAME", help="What the model must have, such as text_rendering."),
+    _wish("--needs", multiple=True, metavar="STRENGTH", help="What the model must have, such as text_rendering."),
     _wish("--allow", multiple=True, metavar="PROVIDER", help="Only these providers."),
     _wish("--deny", multiple=True, metavar="PROVIDER", help="Not these providers."),
-    _wish(
-        "--may-drop", multiple=True, metavar="FIELD", help="What may be left out: seed, size, …"
-    ),
+    _wish("--may-drop", multiple=True, metavar="FIELD", help="What may be left out: seed, size, …"),
     _wish("--cache", type=click.Choice(["use", "bypass", "refresh"]), help="Default: use when a seed is given."),
     _wish("--max-cost", default="", metavar="AMOUNT", help="The most it may cost: 0.05 or '0.05 EUR'."),
     _wish("--timeout", type=click.FloatRange(min=1), metavar="SECONDS", help="Deadline of the job. Default: 600."),
@@ -81,9 +101,15 @@ def options_of(context: click.Context) -> Options:
         steps=given["steps"],
         guidance=given["guidance"],
         scheduler=given["scheduler"],
+        operation=given["operation"],
+        images=given["image"],
+        mask=given["mask"],
+        strength=given["strength"],
+        outpaint=given["outpaint"],
+        upscale_factor=given["factor"],
         model_version=given["model_version"],
         goal=given["goal"] or "",
-        strengths=given["strength"],
+        strengths=given["needs"],
         allow=given["allow"],
         deny=given["deny"],
         may_drop=given["may_drop"],
