@@ -194,7 +194,7 @@ class Fal(Provider):
                 )
             except HttpError:
                 continue
-            if answer.status < 500:
+            if answer.status < 500 and answer.status != 429:
                 return answer
         if answer is None:
             raise broken("the output's address did not give it")

@@ -31,6 +31,8 @@ TYPES: Mapping[str, ErrorKind] = {
     "runner_server_error": ErrorKind.OVERLOADED,
 }
 """Error types that say more than the status. What times out at the vendor is not billed, so a repeat is harmless."""
+WITHHELD = frozenset({401, 403, 404, 408, 429})
+"""Statuses of an output that say nothing about the drawing."""
 LOCKED = re.compile(r"user is locked|exhausted balance", re.I)
 """How a 403 says that the account is empty."""
 
@@ -43,6 +45,8 @@ def error_of(answer: HttpAnswer, order_id: str = "") -> ProviderError:
         kind = ErrorKind.QUOTA
     if order_id and kind is ErrorKind.UNKNOWN_OUTCOME:
         kind = ErrorKind.OVERLOADED  # it has ended, and 5xx is not billed
+    if order_id and answer.status in WITHHELD and said not in TYPES:
+        kind = ErrorKind.BROKEN_ANSWER  # it has ended and is billed, and its output cannot be had
     shown = short_code(said)
     return ProviderError(
         kind,

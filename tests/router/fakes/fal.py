@@ -132,6 +132,8 @@ ENDINGS: Mapping[str, Callable[[], web.Response]] = {
     "crashed": lambda: _detail(500, "internal_server_error"),
     "timeout": lambda: _detail(504, "generation_timeout"),
     "ingress": lambda: web.Response(status=502, text="bad gateway"),
+    "gone": lambda: _gateway(404, "Request not found"),
+    "throttled": lambda: _gateway(429, "Too many requests"),
     "bad_json": lambda: web.Response(text='{"images": [', content_type="application/json"),
     "empty": lambda: web.json_response({"images": [], "seed": 1}),
 }

@@ -61,6 +61,8 @@ class FalHarness(VendorHarness):
         Provoked("fail:no_id", ErrorKind.BROKEN_ANSWER),
         Provoked("late:bad_json", ErrorKind.BROKEN_ANSWER),
         Provoked("late:empty", ErrorKind.BROKEN_ANSWER),
+        Provoked("late:gone", ErrorKind.BROKEN_ANSWER),
+        Provoked("late:throttled", ErrorKind.BROKEN_ANSWER),
         Provoked("url:expired", ErrorKind.BROKEN_ANSWER),
         Provoked("url:broken", ErrorKind.BROKEN_ANSWER),
     )
