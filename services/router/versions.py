@@ -69,6 +69,8 @@ def _in_order(model: ModelEntry, wish: VersionWish) -> Iterator[str]:
     if canary is not None and in_canary(wish.tenant, model.id, canary):
         yield canary.version
     yield from (each for each in model.versions or ("",) if canary is None or each != canary.version)
+    if canary is not None:
+        yield canary.version  # for a key that may use nothing else
 
 
 def _matches(entry: str, model: str) -> bool:

@@ -108,6 +108,7 @@ def test_a_key_may_be_held_to_versions(tmp_path: Path) -> None:
     of, old = catalog(tmp_path, 100), frozenset({"painter@v1"})
     assert version(of, models=old) == ("v1", "m-1-old")
     assert {c.version for c in plan(of, {"model": AUTO}, models=old)} == {"v1"}
+    assert version(catalog(tmp_path, 0), models=frozenset({"painter@v3"})) == ("v3", "m-3")
     with pytest.raises(PermissionDenied, match="version 'v2' of model 'painter'") as refused:
         plan(of, {"model_version": "v2"}, models=old)
     assert refused.value.reason == "MODEL_NOT_ALLOWED"
