@@ -47,6 +47,10 @@ class _AuditActionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuditActi
     """A user's text was erased."""
     AUDIT_ACTION_SWEPT: _AuditAction.ValueType  # 9
     """Records whose retention had ended were removed up to a checkpoint."""
+    AUDIT_ACTION_LEGAL_HOLD: _AuditAction.ValueType  # 10
+    """A legal hold was set or ended."""
+    AUDIT_ACTION_STRIKES_CLEARED: _AuditAction.ValueType  # 11
+    """A user's strikes were cleared."""
 
 class AuditAction(_AuditAction, metaclass=_AuditActionEnumTypeWrapper):
     """What a record is about."""
@@ -71,6 +75,10 @@ AUDIT_ACTION_ERASED: AuditAction.ValueType  # 8
 """A user's text was erased."""
 AUDIT_ACTION_SWEPT: AuditAction.ValueType  # 9
 """Records whose retention had ended were removed up to a checkpoint."""
+AUDIT_ACTION_LEGAL_HOLD: AuditAction.ValueType  # 10
+"""A legal hold was set or ended."""
+AUDIT_ACTION_STRIKES_CLEARED: AuditAction.ValueType  # 11
+"""A user's strikes were cleared."""
 Global___AuditAction: _TypeAlias = AuditAction  # noqa: Y015
 
 class _AuditAnchor:

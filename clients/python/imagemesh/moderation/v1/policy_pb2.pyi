@@ -306,6 +306,7 @@ class StrikeRule(_message.Message):
     COUNT_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
     CONSEQUENCE_FIELD_NUMBER: _builtins.int
+    CATEGORIES_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """Blocks within the window, 1 to 1,000. Default 3."""
     consequence: Global___StrikeConsequence.ValueType
@@ -314,16 +315,21 @@ class StrikeRule(_message.Message):
     def window(self) -> _duration_pb2.Duration:
         """How far back blocks are counted, in whole days up to 3,650. Default 90 days."""
 
+    @_builtins.property
+    def categories(self) -> _containers.RepeatedScalarFieldContainer[_verdict_pb2.Category.ValueType]:
+        """Blocks in these categories count; empty: in all."""
+
     def __init__(
         self,
         *,
         count: _builtins.int = ...,
         window: _duration_pb2.Duration | None = ...,
         consequence: Global___StrikeConsequence.ValueType = ...,
+        categories: _abc.Iterable[_verdict_pb2.Category.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consequence", b"consequence", "count", b"count", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["categories", b"categories", "consequence", b"consequence", "count", b"count", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -191,6 +191,7 @@ class Review(_message.Message):
     DUE_TIME_FIELD_NUMBER: _builtins.int
     DECIDE_TIME_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     review_id: _builtins.str
     """The review's id."""
     tenant: _builtins.str
@@ -217,9 +218,13 @@ class Review(_message.Message):
     """True when the picture must be shown blurred at first."""
     etag: _builtins.str
     """Changes with the review; deciding wants it back."""
+    text: _builtins.str
+    """The texts under review, a line for each, with the kind before all but prompts. Only in the answer to ClaimReview;
+    kept only until the review is decided or expires, whatever the policy says of texts.
+    """
     @_builtins.property
     def verdict(self) -> _verdict_pb2.Verdict:
-        """The verdict under review."""
+        """The verdict under review; for a report the one that published the picture."""
 
     @_builtins.property
     def claim_expire_time(self) -> _timestamp_pb2.Timestamp:
@@ -231,7 +236,7 @@ class Review(_message.Message):
 
     @_builtins.property
     def due_time(self) -> _timestamp_pb2.Timestamp:
-        """When it must be decided."""
+        """When it must be decided. A verdict nobody decided by then becomes BLOCK (EXPIRED); reports and appeals wait on."""
 
     @_builtins.property
     def decide_time(self) -> _timestamp_pb2.Timestamp:
@@ -258,10 +263,11 @@ class Review(_message.Message):
         due_time: _timestamp_pb2.Timestamp | None = ...,
         decide_time: _timestamp_pb2.Timestamp | None = ...,
         etag: _builtins.str = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["claim_expire_time", b"claim_expire_time", "create_time", b"create_time", "decide_time", b"decide_time", "due_time", b"due_time", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "blurred", b"blurred", "cause", b"cause", "claim_expire_time", b"claim_expire_time", "create_time", b"create_time", "decide_time", b"decide_time", "decision", b"decision", "due_time", b"due_time", "etag", b"etag", "job_id", b"job_id", "note", b"note", "reason", b"reason", "review_id", b"review_id", "reviewer", b"reviewer", "severity", b"severity", "state", b"state", "tenant", b"tenant", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "blurred", b"blurred", "cause", b"cause", "claim_expire_time", b"claim_expire_time", "create_time", b"create_time", "decide_time", b"decide_time", "decision", b"decision", "due_time", b"due_time", "etag", b"etag", "job_id", b"job_id", "note", b"note", "reason", b"reason", "review_id", b"review_id", "reviewer", b"reviewer", "severity", b"severity", "state", b"state", "tenant", b"tenant", "text", b"text", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -359,7 +365,7 @@ class Report(_message.Message):
     reporter: _builtins.str
     """The reporter as the caller's backend names them, opaque."""
     count: _builtins.int
-    """How many reports of the same picture were folded into this one."""
+    """How many reports of the same picture were folded into this one, itself included."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When the first of them came."""
@@ -453,7 +459,9 @@ Global___Takedown: _TypeAlias = Takedown  # noqa: Y015
 
 @_typing.final
 class Strike(_message.Message):
-    """A mark against an end user after a blocked request."""
+    """A mark against an end user whose prompt was blocked, by a layer or by a person; one for each verdict. What a model
+    drew is not held against the user.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ReviewServiceStub:
-    """Human review, appeals, reports, takedowns and strikes. Every rpc answers UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """Human review, appeals, reports, takedowns and strikes. Reviewers and operators see every tenant; callers see their
+    own, and what is another tenant's is NOT_FOUND for them.
     """
 
     def __init__(self, channel):
@@ -108,20 +109,23 @@ class ReviewServiceStub:
 
 
 class ReviewServiceServicer:
-    """Human review, appeals, reports, takedowns and strikes. Every rpc answers UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """Human review, appeals, reports, takedowns and strikes. Reviewers and operators see every tenant; callers see their
+    own, and what is another tenant's is NOT_FOUND for them.
     """
 
     def ListReviews(self, request, context):
         """Lists reviews, the most severe first, oldest first within a severity.
-        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ClaimReview(self, request, context):
-        """Gives a pending review to the calling reviewer, and to nobody else until the claim ends.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (WRONG_STATE); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Gives a pending review to the calling reviewer, and to nobody else until the claim ends (30 minutes). Claiming
+        one's own again makes the claim last anew. Only this answer carries `text`.
+        Errors: NOT_FOUND (REVIEW_NOT_FOUND), also for an empty queue; FAILED_PRECONDITION (WRONG_STATE): somebody else has
+        it, or it is decided.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -129,25 +133,28 @@ class ReviewServiceServicer:
 
     def ReleaseReview(self, request, context):
         """Gives a claimed review back to the queue.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (WRONG_STATE); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        Errors: NOT_FOUND (REVIEW_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE): the caller does not have it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DecideReview(self, request, context):
-        """Decides a review that the calling reviewer has claimed.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (WRONG_STATE), ABORTED when the etag is old; UNIMPLEMENTED
-        (NOT_IMPLEMENTED) for now.
+        """Decides a review that the calling reviewer has claimed. What was about a verdict becomes a new verdict: asking
+        moderation again about the same content, for the same job (outside a job: under the same policy version), answers
+        it, and a waiting job goes on. A review of a report takes the picture down with BLOCK and dismisses the report with
+        ALLOW; one of an appeal grants it with ALLOW and denies it with BLOCK.
+        Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (REVIEW_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), ABORTED
+        (STALE_EPOCH) when the etag is old, UNAVAILABLE while storage does not answer, where it is needed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AppealVerdict(self, request, context):
-        """Objects to a verdict; a person will decide. One appeal for each verdict.
-        Errors: NOT_FOUND (VERDICT_NOT_FOUND), ALREADY_EXISTS, FAILED_PRECONDITION (WRONG_STATE); UNIMPLEMENTED
-        (NOT_IMPLEMENTED) for now.
+        """Objects to a verdict that blocks; a person will decide. One appeal for each verdict.
+        Errors: NOT_FOUND (VERDICT_NOT_FOUND), ALREADY_EXISTS (ALREADY_APPEALED), FAILED_PRECONDITION (WRONG_STATE): the
+        verdict does not block.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -155,24 +162,28 @@ class ReviewServiceServicer:
 
     def ListAppeals(self, request, context):
         """Lists appeals, oldest first: a caller sees its tenant's.
-        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DecideAppeal(self, request, context):
-        """Grants or denies an appeal.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (WRONG_STATE); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Grants or denies an appeal. Granted, a picture is published (its job's state stays), a prompt is exempt for the
+        tenant under the policy version of the verdict, never below a floor. The answer comes when storage has published
+        it.
+        Errors: NOT_FOUND (APPEAL_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE): it is decided, another reviewer has claimed
+        its review, or the picture is taken down; UNAVAILABLE: it is decided, and storage is told as soon as it answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportAsset(self, request, context):
-        """Reports a published picture, by its signed URL or its id. Reports of the same picture are folded into one.
-        Errors: NOT_FOUND (ASSET_NOT_FOUND), RESOURCE_EXHAUSTED (RATE_LIMITED); UNIMPLEMENTED (NOT_IMPLEMENTED) for
-        now.
+        """Reports a published picture, by its signed URL (also one that has expired) or its id. Reports of the same picture
+        are folded into one, and one reporter counts once. A reporter may send 20 an hour, a tenant 1,000.
+        Errors: NOT_FOUND (ASSET_NOT_FOUND): it is not published, or the URL is not one of the mesh; RESOURCE_EXHAUSTED
+        (RATE_LIMITED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,31 +191,34 @@ class ReviewServiceServicer:
 
     def ListReports(self, request, context):
         """Lists reports, oldest first within a severity.
-        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def TakeDownAsset(self, request, context):
-        """Makes a picture and all others with the same bytes unservable at once, and blocks its hashes.
-        Errors: NOT_FOUND (ASSET_NOT_FOUND); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Makes a picture and all others with the same bytes unservable at once, and blocks its hashes: what looks like it,
+        turned and mirrored too, is refused from now on. The answer comes when storage serves it no more. Repeating it gives
+        the same takedown.
+        Errors: NOT_FOUND (ASSET_NOT_FOUND), UNAVAILABLE: storage does not answer; what was stored is carried out as soon as
+        it does.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RestoreAsset(self, request, context):
-        """Undoes a takedown.
-        Errors: NOT_FOUND, FAILED_PRECONDITION (WRONG_STATE); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Undoes a takedown: unblocks the hashes and publishes again what it withdrew, not what was withdrawn one by one.
+        Errors: NOT_FOUND (TAKEDOWN_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), UNAVAILABLE as for TakeDownAsset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetLegalHold(self, request, context):
-        """Keeps a picture's bytes from being purged, or ends that.
-        Errors: NOT_FOUND; UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        """Keeps a picture's bytes from being purged, or ends that. A later call replaces an earlier one.
+        Errors: NOT_FOUND (ASSET_NOT_FOUND), UNAVAILABLE as for TakeDownAsset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -212,7 +226,7 @@ class ReviewServiceServicer:
 
     def ListStrikes(self, request, context):
         """Lists strikes, newest first: a caller sees its tenant's.
-        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID); UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        Errors: INVALID_ARGUMENT (PAGE_TOKEN_INVALID).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,7 +234,7 @@ class ReviewServiceServicer:
 
     def ClearStrikes(self, request, context):
         """Clears the strikes of one user.
-        Errors: NOT_FOUND; UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+        Errors: NOT_FOUND (USER_NOT_FOUND): the user has none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -308,7 +322,8 @@ def add_ReviewServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ReviewService:
-    """Human review, appeals, reports, takedowns and strikes. Every rpc answers UNIMPLEMENTED (NOT_IMPLEMENTED) for now.
+    """Human review, appeals, reports, takedowns and strikes. Reviewers and operators see every tenant; callers see their
+    own, and what is another tenant's is NOT_FOUND for them.
     """
 
     @staticmethod

@@ -344,7 +344,9 @@ class Verdict(_message.Message):
     policy_version: _builtins.int
     """Its version, from 1."""
     layer: _builtins.str
-    """The layer whose finding decided; empty when the decision is ALLOW."""
+    """The layer whose finding decided; empty when the decision is ALLOW. `review` when a person decided, `review-expired`
+    when nobody did in time, `strikes` when the user's strikes did.
+    """
     sha256: _builtins.str
     """Lower-case hex SHA-256 of what was judged: of the picture's bytes as moderation itself read them, or of the texts
     with their kinds. A picture may be published under this verdict only if its bytes have this hash.

@@ -857,8 +857,8 @@ class RestoreContentRequest(_message.Message):
     sha256: _builtins.str
     """Lower-case hex SHA-256 of the content. Required."""
     asset_id: _builtins.str
-    """Restores only this asset, and lets out a BLOCKED one too (a won appeal); empty restores every TAKEN_DOWN asset with
-    the hash.
+    """Restores only this asset, and lets out a BLOCKED one too (a won appeal), or one that QuarantineAsset withdrew; empty
+    restores every asset with the hash that TakeDownContent withdrew.
     """
     verdict_id: _builtins.str
     """The verdict under which the content is allowed; empty keeps the verdict that each asset has."""
@@ -900,6 +900,52 @@ class RestoreContentResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RestoreContentResponse: _TypeAlias = RestoreContentResponse  # noqa: Y015
+
+@_typing.final
+class ResolveUrlRequest(_message.Message):
+    """Asks what an address stands for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """The whole address, or its path and query, up to 2,048 characters. Required."""
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveUrlRequest: _TypeAlias = ResolveUrlRequest  # noqa: Y015
+
+@_typing.final
+class ResolveUrlResponse(_message.Message):
+    """What the address stands for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def asset(self) -> _asset_pb2.Asset:
+        """The asset."""
+
+    def __init__(
+        self,
+        *,
+        asset: _asset_pb2.Asset | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset", b"asset"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveUrlResponse: _TypeAlias = ResolveUrlResponse  # noqa: Y015
 
 @_typing.final
 class SetHoldRequest(_message.Message):

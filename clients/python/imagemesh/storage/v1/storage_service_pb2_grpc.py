@@ -102,6 +102,11 @@ class StorageServiceStub:
                 request_serializer=imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.RestoreContentRequest.SerializeToString,
                 response_deserializer=imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.RestoreContentResponse.FromString,
                 _registered_method=True)
+        self.ResolveUrl = channel.unary_unary(
+                '/imagemesh.storage.v1.StorageService/ResolveUrl',
+                request_serializer=imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.ResolveUrlRequest.SerializeToString,
+                response_deserializer=imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.ResolveUrlResponse.FromString,
+                _registered_method=True)
         self.SetHold = channel.unary_unary(
                 '/imagemesh.storage.v1.StorageService/SetHold',
                 request_serializer=imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.SetHoldRequest.SerializeToString,
@@ -145,7 +150,7 @@ class StorageServiceServicer:
     def ReadAsset(self, request, context):
         """Reads the bytes of an asset or of one of its renditions: a header, then chunks of at most 1 MiB. Callers read
         PUBLISHED assets only (else FAILED_PRECONDITION, NOT_PUBLISHED); internal callers and reviewers read any that is not
-        PURGED.
+        PURGED, reviewers of every tenant.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -217,7 +222,15 @@ class StorageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RestoreContent(self, request, context):
-        """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what was withdrawn.
+        """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what TakeDownContent withdrew.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveUrl(self, request, context):
+        """Tells which asset an address that SignUrls made stands for, also after it has expired. NOT_FOUND, ASSET_NOT_FOUND:
+        the address was not made here or was changed, or the asset is another tenant's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -297,6 +310,11 @@ def add_StorageServiceServicer_to_server(servicer, server):
                     servicer.RestoreContent,
                     request_deserializer=imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.RestoreContentRequest.FromString,
                     response_serializer=imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.RestoreContentResponse.SerializeToString,
+            ),
+            'ResolveUrl': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveUrl,
+                    request_deserializer=imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.ResolveUrlRequest.FromString,
+                    response_serializer=imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.ResolveUrlResponse.SerializeToString,
             ),
             'SetHold': grpc.unary_unary_rpc_method_handler(
                     servicer.SetHold,
@@ -658,6 +676,33 @@ class StorageService:
             '/imagemesh.storage.v1.StorageService/RestoreContent',
             imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.RestoreContentRequest.SerializeToString,
             imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.RestoreContentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveUrl(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagemesh.storage.v1.StorageService/ResolveUrl',
+            imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.ResolveUrlRequest.SerializeToString,
+            imagemesh_dot_storage_dot_v1_dot_storage__service__pb2.ResolveUrlResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -53,7 +53,7 @@ class StorageServiceStub:
     ReadAsset: _grpc.UnaryStreamMultiCallable[_storage_service_pb2.ReadAssetRequest, _storage_service_pb2.ReadAssetResponse]
     """Reads the bytes of an asset or of one of its renditions: a header, then chunks of at most 1 MiB. Callers read
     PUBLISHED assets only (else FAILED_PRECONDITION, NOT_PUBLISHED); internal callers and reviewers read any that is not
-    PURGED.
+    PURGED, reviewers of every tenant.
     """
     ListAssets: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.ListAssetsRequest, _storage_service_pb2.ListAssetsResponse]
     """Lists the tenant's assets, newest first."""
@@ -87,7 +87,11 @@ class StorageServiceStub:
     TakeDownContent: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.TakeDownContentRequest, _storage_service_pb2.TakeDownContentResponse]
     """Blocks a hash and withdraws every published asset with it, of every tenant, in one transaction. Repeating it is OK."""
     RestoreContent: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.RestoreContentRequest, _storage_service_pb2.RestoreContentResponse]
-    """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what was withdrawn."""
+    """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what TakeDownContent withdrew."""
+    ResolveUrl: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.ResolveUrlRequest, _storage_service_pb2.ResolveUrlResponse]
+    """Tells which asset an address that SignUrls made stands for, also after it has expired. NOT_FOUND, ASSET_NOT_FOUND:
+    the address was not made here or was changed, or the asset is another tenant's.
+    """
     SetHold: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.SetHoldRequest, _storage_service_pb2.SetHoldResponse]
     """Sets or lifts the legal hold of an asset. Repeating it is OK. FAILED_PRECONDITION, WRONG_STATE: it is PURGED."""
 
@@ -116,7 +120,7 @@ class StorageServiceAsyncStub(StorageServiceStub):
     ReadAsset: _aio.UnaryStreamMultiCallable[_storage_service_pb2.ReadAssetRequest, _storage_service_pb2.ReadAssetResponse]  # type: ignore[assignment]
     """Reads the bytes of an asset or of one of its renditions: a header, then chunks of at most 1 MiB. Callers read
     PUBLISHED assets only (else FAILED_PRECONDITION, NOT_PUBLISHED); internal callers and reviewers read any that is not
-    PURGED.
+    PURGED, reviewers of every tenant.
     """
     ListAssets: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.ListAssetsRequest, _storage_service_pb2.ListAssetsResponse]  # type: ignore[assignment]
     """Lists the tenant's assets, newest first."""
@@ -150,7 +154,11 @@ class StorageServiceAsyncStub(StorageServiceStub):
     TakeDownContent: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.TakeDownContentRequest, _storage_service_pb2.TakeDownContentResponse]  # type: ignore[assignment]
     """Blocks a hash and withdraws every published asset with it, of every tenant, in one transaction. Repeating it is OK."""
     RestoreContent: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.RestoreContentRequest, _storage_service_pb2.RestoreContentResponse]  # type: ignore[assignment]
-    """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what was withdrawn."""
+    """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what TakeDownContent withdrew."""
+    ResolveUrl: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.ResolveUrlRequest, _storage_service_pb2.ResolveUrlResponse]  # type: ignore[assignment]
+    """Tells which asset an address that SignUrls made stands for, also after it has expired. NOT_FOUND, ASSET_NOT_FOUND:
+    the address was not made here or was changed, or the asset is another tenant's.
+    """
     SetHold: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.SetHoldRequest, _storage_service_pb2.SetHoldResponse]  # type: ignore[assignment]
     """Sets or lifts the legal hold of an asset. Repeating it is OK. FAILED_PRECONDITION, WRONG_STATE: it is PURGED."""
 
@@ -200,7 +208,7 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_storage_service_pb2.ReadAssetResponse], _abc.AsyncIterator[_storage_service_pb2.ReadAssetResponse]]:
         """Reads the bytes of an asset or of one of its renditions: a header, then chunks of at most 1 MiB. Callers read
         PUBLISHED assets only (else FAILED_PRECONDITION, NOT_PUBLISHED); internal callers and reviewers read any that is not
-        PURGED.
+        PURGED, reviewers of every tenant.
         """
 
     @_abc_1.abstractmethod
@@ -288,7 +296,17 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.RestoreContentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.RestoreContentResponse, _abc.Awaitable[_storage_service_pb2.RestoreContentResponse]]:
-        """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what was withdrawn."""
+        """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what TakeDownContent withdrew."""
+
+    @_abc_1.abstractmethod
+    def ResolveUrl(
+        self,
+        request: _storage_service_pb2.ResolveUrlRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_storage_service_pb2.ResolveUrlResponse, _abc.Awaitable[_storage_service_pb2.ResolveUrlResponse]]:
+        """Tells which asset an address that SignUrls made stands for, also after it has expired. NOT_FOUND, ASSET_NOT_FOUND:
+        the address was not made here or was changed, or the asset is another tenant's.
+        """
 
     @_abc_1.abstractmethod
     def SetHold(

@@ -126,6 +126,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The policy does not exist. NOT_FOUND."""
     ERROR_REASON_USER_NOT_FOUND: _ErrorReason.ValueType  # 51
     """Nothing is kept of the user. NOT_FOUND."""
+    ERROR_REASON_REVIEW_NOT_FOUND: _ErrorReason.ValueType  # 52
+    """The review does not exist, or the queue is empty. NOT_FOUND."""
+    ERROR_REASON_APPEAL_NOT_FOUND: _ErrorReason.ValueType  # 53
+    """The appeal does not exist. NOT_FOUND."""
+    ERROR_REASON_TAKEDOWN_NOT_FOUND: _ErrorReason.ValueType  # 54
+    """The takedown does not exist. NOT_FOUND."""
+    ERROR_REASON_ALREADY_APPEALED: _ErrorReason.ValueType  # 55
+    """The verdict was appealed before. ALREADY_EXISTS."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the one `google.rpc.ErrorInfo` (domain `imagemesh`) that every failed call and every failed job
@@ -236,4 +244,12 @@ ERROR_REASON_POLICY_NOT_FOUND: ErrorReason.ValueType  # 50
 """The policy does not exist. NOT_FOUND."""
 ERROR_REASON_USER_NOT_FOUND: ErrorReason.ValueType  # 51
 """Nothing is kept of the user. NOT_FOUND."""
+ERROR_REASON_REVIEW_NOT_FOUND: ErrorReason.ValueType  # 52
+"""The review does not exist, or the queue is empty. NOT_FOUND."""
+ERROR_REASON_APPEAL_NOT_FOUND: ErrorReason.ValueType  # 53
+"""The appeal does not exist. NOT_FOUND."""
+ERROR_REASON_TAKEDOWN_NOT_FOUND: ErrorReason.ValueType  # 54
+"""The takedown does not exist. NOT_FOUND."""
+ERROR_REASON_ALREADY_APPEALED: ErrorReason.ValueType  # 55
+"""The verdict was appealed before. ALREADY_EXISTS."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
