@@ -7,6 +7,7 @@ that it cannot fill is a reason in `absent`, never an absence: rows are operatio
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,6 +46,8 @@ class Heard:
     accounts: list[str] = field(default_factory=list)
     call_back: asyncio.Event = field(default_factory=asyncio.Event)
     taken: asyncio.Event = field(default_factory=asyncio.Event)
+    patience: float = 0.01
+    """Seconds after which a poll loop goes on without a call back: tests need not wait out a vendor's pace."""
 
     async def accepted(self, provider_request_id: str) -> None:
         self.ids.append(provider_request_id)
@@ -60,7 +63,8 @@ class Heard:
         self.previews.append(data)
 
     async def woken(self) -> None:
-        await self.call_back.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.call_back.wait(), self.patience)
         self.call_back.clear()
 
 

@@ -190,7 +190,7 @@ async def test_believes_only_signed_call_backs(
     if not provider.capabilities.webhooks:
         assert harness.absent["webhook"]
         return
-    heard, address = Heard(), "https://mesh.example/hooks/stub/att_1?t=unguessable"
+    heard, address = Heard(patience=60.0), "https://mesh.example/hooks/stub/att_1?t=unguessable"
     task = asyncio.create_task(provider.submit(call_for(harness, provider, harness.stall, callback_url=address), heard))
     await heard.taken.wait()
     genuine, forged = await harness.call_backs(heard.ids[0])
