@@ -56,6 +56,10 @@ STATUSES: Mapping[int, ErrorKind] = {422: ErrorKind.REFUSED}
 """422 is the vendor's word for its safety checks; a wrong field is 400."""
 REASONS: Mapping[str, ErrorKind] = {
     "insufficient_funds": ErrorKind.QUOTA,
+    "subscription_required": ErrorKind.QUOTA,
+    "priority_credit_required": ErrorKind.QUOTA,
+    "daily_limit": ErrorKind.QUOTA,
+    "feature_limit": ErrorKind.QUOTA,
     "inflight_limit": ErrorKind.RATE_LIMITED,
     "content_policy_violation": ErrorKind.REFUSED,
 }
@@ -136,6 +140,8 @@ class Ideogram(Provider):
         if family.capabilities.transparent_background and not call.transparent_background:
             raise ProviderError(ErrorKind.BAD_REQUEST, f"{call.model} draws transparent backgrounds only")
         verb = family.verbs[call.operation]
+        if ignored := call.options.keys() - verb.options:
+            raise ProviderError(ErrorKind.BAD_REQUEST, f"{verb.path} takes no option {', '.join(sorted(ignored))}")
         if not verb.sized:
             await refuse_other_size(call)
         fields, pictures = self._fields(call, verb), await _pictures(call)
@@ -170,7 +176,8 @@ class Ideogram(Provider):
         if not shown:
             raise ProviderError(ErrorKind.REFUSED, "the provider kept its picture back", provider_request_id=order_id)
         images = [await self._image(call, entry, ends - asyncio.get_running_loop().time()) for entry in shown]
-        return ProviderResult(tuple(images), order_id, call.model_version)
+        cost = told.get("usage_cost_usd_micros")
+        return ProviderResult(tuple(images), order_id, call.model_version, cost if type(cost) is int else None)
 
     async def _image(self, call: ProviderCall, entry: dict[str, Any], left: float) -> ProviderImage:
         address, revised = entry.get("url"), entry.get("prompt")

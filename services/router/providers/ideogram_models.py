@@ -1,8 +1,8 @@
 """Ideogram's models by family: which operation is which path, which fields each takes, and what it can do.
 
 A path is `/v2/image/{verb}/{model}`; the older surface has `/v1/{model}/{verb}`, other words and no order ids.
-Sources: developer.ideogram.ai and the vendor's API description of June 2026 (version 1 only), collected 2026-11-20. The
-fields of `upscale` are not confirmed, so it is left out.
+Sources: developer.ideogram.ai (precise edits as of 2026-10-05) and the vendor's API description of June 2026 (version 1
+only), collected 2026-11-20. Upscaling, and that remixes with 4.0 ignore a seed, only from third parties' code.
 """
 
 from __future__ import annotations
@@ -34,6 +34,8 @@ class Verb:
     """Fields by name; what is None or "" is left out. Pictures come besides: `image`, `mask`, `reference_images`."""
     sized: bool = False
     """Whether a size can be asked for; else the picture is as large as its source."""
+    options: frozenset[str] = frozenset({"magic_prompt", "style_type"})
+    """Those of the family's options that this operation takes."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ def _image_weight(call: ProviderCall) -> int | None:
     return None if call.strength is None else max(1, round(100 * (1 - call.strength)))
 
 
+def _factor(call: ProviderCall) -> str:
+    return f"x{call.upscale_factor or 2}"
+
+
 _DRAWN: Mapping[str, Field] = {
     "prompt": lambda call: call.prompt,
     "seed": _seed,
@@ -69,9 +75,11 @@ _RESOLVED: Mapping[str, Field] = {**_PACED, "resolution": _size}
 _AVOIDING: Mapping[str, Field] = {**_RESOLVED, "negative_prompt": lambda call: call.negative_prompt}
 _REMIXED: Mapping[str, Field] = {"image_weight": _image_weight}
 
-_GENERATE_45 = Verb("generate", {**_DRAWN, "size": _size, "quality": lambda call: call.quality}, sized=True)
-_PRECISE = Verb("precise-edit", _PACED)
+_RATED: Mapping[str, Field] = {**_DRAWN, "quality": lambda call: call.quality}
+_GENERATE_45 = Verb("generate", {**_RATED, "size": _size}, sized=True)
+_PRECISE = Verb("precise-edit", _RATED, options=frozenset())
 _INPAINT_3 = Verb("inpaint", _PACED)
+_REMIX_4 = Verb("remix", {name: of for name, of in _RESOLVED.items() if name != "seed"} | {**_REMIXED}, sized=True)
 
 _BASE = Capabilities(
     frozenset({"TEXT_TO_IMAGE"}),
@@ -91,6 +99,7 @@ _3 = replace(
     negative_prompt=True,
     options={**MAGIC, **STYLE},
 )
+_PLAIN = replace(_BASE, max_count=1, max_images=1, seed=False, quality=False, options={})
 _TRANSPARENT = replace(_BASE, transparent_background=True)
 
 V2: Mapping[str, Family] = {
@@ -100,7 +109,7 @@ V2: Mapping[str, Family] = {
     "ideogram-4": Family(
         {
             "TEXT_TO_IMAGE": Verb("generate", _RESOLVED, sized=True),
-            "IMAGE_TO_IMAGE": Verb("remix", {**_RESOLVED, **_REMIXED}, sized=True),
+            "IMAGE_TO_IMAGE": _REMIX_4,
         },
         _4,
     ),
@@ -118,17 +127,17 @@ V2: Mapping[str, Family] = {
         {"TEXT_TO_IMAGE": Verb("generate", _AVOIDING, sized=True)},
         replace(_TRANSPARENT, negative_prompt=True, options={**MAGIC, **STYLE}),
     ),
+    "topaz-standard-2": Family(
+        {
+            "UPSCALE": Verb(
+                "upscale", {"upscale_factor": lambda call: f"x{call.upscale_factor or 2}"}, options=frozenset()
+            )
+        },
+        replace(_PLAIN, operations=frozenset({"UPSCALE"}), upscale_factors=(2, 4, 8)),
+    ),
     "ideogram-1": Family(
-        {"REMOVE_BACKGROUND": Verb("remove-background", {})},
-        replace(
-            _BASE,
-            operations=frozenset({"REMOVE_BACKGROUND"}),
-            max_count=1,
-            max_images=1,
-            seed=False,
-            quality=False,
-            options={},
-        ),
+        {"REMOVE_BACKGROUND": Verb("remove-background", {}, options=frozenset())},
+        replace(_PLAIN, operations=frozenset({"REMOVE_BACKGROUND"})),
     ),
 }
 """By the model's name, which is its version."""

@@ -37,7 +37,8 @@ _COMMON: Mapping[str, Check] = {
     "async": one_of("true"),
     "webhook_url": like(r"https://.+"),
 }
-_PACED: Mapping[str, Check] = {**_COMMON, "rendering_speed": one_of("flash", "turbo", "default", "quality", "ultra")}
+_PLAIN = {name: check for name, check in _COMMON.items() if name != "magic_prompt"}
+_PACED: Mapping[str, Check] = {**_COMMON, "rendering_speed": one_of("flash", "turbo", "default", "quality")}
 _RESOLVED: Mapping[str, Check] = {**_PACED, "resolution": _SIZE}
 _3: Mapping[str, Check] = {
     **_RESOLVED,
@@ -66,11 +67,14 @@ PATHS: Mapping[str, tuple[Mapping[str, Check], tuple[str, ...]]] = {
         ("prompt", "async"),
     ),
     "/v2/image/precise-edit/ideogram-4-5": (
-        {**_PACED, **_MASKED, "reference_images": _references},
+        {**_PLAIN, **_MASKED, "reference_images": _references, "quality": one_of("very_low", "low", "medium", "high")},
         ("prompt", "image", "async"),
     ),
     "/v2/image/generate/ideogram-4": (_RESOLVED, ("prompt", "async")),
-    "/v2/image/remix/ideogram-4": ({**_RESOLVED, **_REMIX}, ("prompt", "image", "async")),
+    "/v2/image/remix/ideogram-4": (
+        {**{name: check for name, check in _RESOLVED.items() if name != "seed"}, **_REMIX},
+        ("prompt", "image", "async"),
+    ),
     "/v2/image/generate/ideogram-4-transparent": (_RESOLVED, ("prompt", "async")),
     "/v2/image/generate/ideogram-3": (_3, ("prompt", "async")),
     "/v2/image/remix/ideogram-3": ({**_3, **_REMIX}, ("prompt", "image", "async")),
@@ -78,6 +82,15 @@ PATHS: Mapping[str, tuple[Mapping[str, Check], tuple[str, ...]]] = {
     "/v2/image/generate/ideogram-3-transparent": (_3, ("prompt", "async")),
     "/v2/image/remove-background/ideogram-1": (
         {"image": a_picture, "async": one_of("true"), "webhook_url": like(r"https://.+")},
+        ("image", "async"),
+    ),
+    "/v2/image/upscale/topaz-standard-2": (
+        {
+            "image": a_picture,
+            "upscale_factor": one_of("x2", "x4", "x8"),
+            "async": one_of("true"),
+            "webhook_url": like(r"https://.+"),
+        },
         ("image", "async"),
     ),
     "/v1/ideogram-v3/generate": (_V1, ("prompt",)),
@@ -101,6 +114,7 @@ FAILURES: Mapping[str, Callable[[], web.Response]] = {
     "unauthorized": lambda: _error(401, "Not authorized"),
     "forbidden": lambda: _error(403, "Forbidden"),
     "funds": lambda: _error(402, "No credits", "insufficient_funds"),
+    "daily_limit": lambda: _error(429, "Too many", "daily_limit"),
     "inflight": lambda: web.json_response(
         {"error": "Too many", "reject_reason": "inflight_limit", "max_inflight_requests": 10}, status=429
     ),
@@ -200,7 +214,8 @@ class IdeogramFake(VendorFake):
             return {"status": "failed", "failure_reason": job.late}
         if job.late == "empty":
             return {"status": "completed", "data": []}
-        return {"status": "completed", "data": self._data(job.prompt, job.count, job.fields, job.late)}
+        data = self._data(job.prompt, job.count, job.fields, job.late)
+        return {"status": "completed", "data": data, "usage_cost_usd_micros": 60_000 * job.count}
 
     async def _usage(self, request: web.Request) -> web.StreamResponse:
         return FAILURES["unauthorized"]() if request.headers.get("Api-Key") != self.key else web.json_response({})

@@ -23,6 +23,7 @@ _FAILURES = (
     Provoked("fail:unauthorized", ErrorKind.AUTHENTICATION),
     Provoked("fail:forbidden", ErrorKind.AUTHENTICATION),
     Provoked("fail:funds", ErrorKind.QUOTA),
+    Provoked("fail:daily_limit", ErrorKind.QUOTA),
     Provoked("fail:inflight", ErrorKind.RATE_LIMITED),
     Provoked("fail:rate_limited", ErrorKind.RATE_LIMITED, retry_after=7.0),
     Provoked("fail:error500", ErrorKind.OVERLOADED),
@@ -56,11 +57,12 @@ class IdeogramHarness(VendorHarness):
         "OUTPAINT": "ideogram-3",
         "IMAGE_TO_IMAGE": "ideogram-4",
         "REMOVE_BACKGROUND": "ideogram-1",
+        "UPSCALE": "topaz-standard-2",
     }
     fields: Mapping[str, object] = {"quality": "turbo"}
     changes: Mapping[str, Mapping[str, object]] = {
         "TEXT_TO_IMAGE": {"transparent_background": False},
-        "EDIT": {"transparent_background": False, "negative_prompt": ""},
+        "EDIT": {"transparent_background": False, "negative_prompt": "", "quality": "low"},
         "INPAINT": {"transparent_background": False, "negative_prompt": "", "strength": None},
         "OUTPAINT": {"transparent_background": False, "negative_prompt": ""},
         "IMAGE_TO_IMAGE": {"transparent_background": False, "negative_prompt": "", "options": {"magic_prompt": "off"}},
@@ -90,11 +92,17 @@ class IdeogramHarness(VendorHarness):
         drawn = {**_DRAWN, **_ORDER, "rendering_speed": "turbo"}
         return {
             "TEXT_TO_IMAGE": self.expected_fields,
-            "EDIT": {**drawn, **_IMAGE, "mask": "png 64x64"},
+            "EDIT": {**_DRAWN, **_ORDER, **_IMAGE, "quality": "low", "mask": "png 64x64"},
             "INPAINT": {**drawn, **_IMAGE, "mask": "png 64x64"},
             "OUTPAINT": {**drawn, "image": "png 128x64", "mask": "png 128x64"},
-            "IMAGE_TO_IMAGE": {**drawn, **_IMAGE, "image_weight": "40", "magic_prompt": "off"},
+            "IMAGE_TO_IMAGE": {
+                **{name: value for name, value in drawn.items() if name != "seed"},
+                **_IMAGE,
+                "image_weight": "40",
+                "magic_prompt": "off",
+            },
             "REMOVE_BACKGROUND": {**_ORDER, **_IMAGE},
+            "UPSCALE": {**_ORDER, **_IMAGE, "upscale_factor": "x8"},
         }[operation]
 
     async def call_backs(self, provider_request_id: str) -> tuple[CallBack, CallBack]:

@@ -72,6 +72,11 @@ async def test_a_long_seed_is_cut_and_the_one_used_is_told(harness: IdeogramHarn
     assert {image.revised_prompt for image in result.images} == {"a red fox, sharp"}
 
 
+async def test_the_cost_is_told_with_the_order(harness: IdeogramHarness) -> None:
+    result = await (await harness.start()).submit(replace(CALL, count=2), Heard())
+    assert result.cost_micros == 120_000
+
+
 async def test_pictures_that_were_not_kept_back_are_brought_home(harness: IdeogramHarness) -> None:
     result = await (await harness.start()).submit(replace(CALL, prompt="late:some_unsafe", count=3), Heard())
     assert len(result.images) == 2
@@ -95,6 +100,7 @@ async def test_polls_and_downloads_are_repeated(harness: IdeogramHarness, prompt
         {"operation": "IMAGE_TO_IMAGE", "images": (SOURCE,)},
         {"operation": "INPAINT", "images": (SOURCE,), "mask": MASK, "width": 1024, "height": 1024},
         {"options": {"style_type": "design"}},
+        {"operation": "EDIT", "images": (SOURCE,), "options": {"magic_prompt": "off"}},
     ],
 )
 async def test_what_a_model_does_not_take_is_never_sent(harness: IdeogramHarness, change: dict[str, object]) -> None:
