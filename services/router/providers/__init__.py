@@ -13,6 +13,7 @@ from services.router import catalog as catalogs
 from services.router.breaker import Breakers
 from services.router.catalog import Catalog, ProviderEntry
 from services.router.providers import (
+    a1111,
     azure,
     bedrock,
     bfl_families,
@@ -25,6 +26,7 @@ from services.router.providers import (
     replicate,
     stability,
 )
+from services.router.providers.a1111 import WebUi
 from services.router.providers.accounts import Accounts, Member
 from services.router.providers.azure import AzureImages
 from services.router.providers.base import Account, Capabilities, Provider
@@ -68,6 +70,7 @@ class Adapter:
 
 
 ADAPTERS: Mapping[str, Adapter] = {
+    "a1111": Adapter(lambda account, shared: WebUi(account, shared.http), a1111.capabilities),
     "azure": Adapter(lambda account, shared: AzureImages(account, shared.http), azure.capabilities),
     "bedrock": Adapter(lambda account, shared: Bedrock(account, shared.http), bedrock.capabilities),
     "bfl": Adapter(lambda account, shared: Bfl(account, shared.http), bfl_families.capabilities),

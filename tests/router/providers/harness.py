@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from tests.router.fakes.a1111 import A1111Fake
 from tests.router.fakes.bedrock import BedrockFake
 from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.fal import FalFake
@@ -13,6 +14,7 @@ from tests.router.fakes.modelslab import ModelsLabFake
 from tests.router.fakes.replicate import ReplicateFake
 from tests.router.fakes.stability import StabilityFake
 from tests.router.fakes.vendor import VendorFake
+from tests.router.providers.harness_a1111 import A1111Harness
 from tests.router.providers.harness_azure import AzureHarness, ClassicHarness, FoundryFlux1Harness, FoundryFlux2Harness
 from tests.router.providers.harness_base import Harness
 from tests.router.providers.harness_bedrock import BedrockHarness
@@ -41,6 +43,7 @@ from tests.router.providers.harness_replicate import DeploymentHarness, Replicat
 from tests.router.providers.harness_stability import StabilityHarness, StabilityResultsHarness
 
 HARNESSES: Mapping[str, type[Harness]] = {
+    "a1111": A1111Harness,
     "azure": AzureHarness,
     "azure-classic": ClassicHarness,
     "azure-flux-1": FoundryFlux1Harness,
@@ -73,6 +76,7 @@ HARNESSES: Mapping[str, type[Harness]] = {
 """By the adapter's name in `ADAPTERS`, and a variant after the first dash."""
 
 FAKES: Mapping[str, type[VendorFake]] = {
+    "a1111": A1111Fake,
     "bedrock": BedrockFake,
     "bfl": BflFake,
     "fal": FalFake,
