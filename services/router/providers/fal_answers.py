@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from services.router.providers.answers import broken, kind_of_status, retry_after, short_code
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpAnswer
+from services.router.providers.rates import rate_hint
 
 ORDER = re.compile(r"([\w.-]+/)+requests/[\w-]{1,100}(/response)?")
 
@@ -54,6 +55,7 @@ def error_of(answer: HttpAnswer, order_id: str = "") -> ProviderError:
         retry_after=retry_after(answer.headers),
         provider_request_id=order_id or answer.headers.get("x-fal-request-id", ""),
         status=answer.status,
+        rate=rate_hint(answer.headers),
     )
 
 

@@ -32,6 +32,7 @@ from services.router.providers.base import Account, Capabilities, Listener, Prov
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.fitting import refuse_unfit
 from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest
+from services.router.providers.rates import rate_hint
 from services.router.providers.retouch import base64_text
 
 ROUTER = "https://router.huggingface.co"
@@ -167,6 +168,7 @@ def error_of(answer: HttpAnswer) -> ProviderError:
         retry_after=wait,
         provider_request_id=_request_id(answer),
         status=answer.status,
+        rate=rate_hint(answer.headers),
     )
 
 

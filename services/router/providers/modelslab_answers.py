@@ -15,7 +15,7 @@ Body = dict[str, Any]
 
 SAYS: tuple[tuple[re.Pattern[str], ErrorKind], ...] = (
     (
-        re.compile(r"nsfw|sensitive|prohibit|inappropriate|unsafe|content (policy|violat)|banned", re.I),
+        re.compile(r"nsfw|sensitive|prohibit|inappropriate|unsafe|content (policy|violat)|banned word", re.I),
         ErrorKind.REFUSED,
     ),
     (re.compile(r"credit|subscription|balance|payment", re.I), ErrorKind.QUOTA),

@@ -42,6 +42,7 @@ from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest, Part
 from services.router.providers.inputs import Dialects, inputs_of
 from services.router.providers.polling import Order, Pace, poll
+from services.router.providers.rates import rate_hint
 from services.router.providers.replicate_models import CAPABILITIES, DIALECTS, MODELS
 from services.router.providers.retouch import data_url
 from services.router.providers.webhooks import CallBack, CallBackRefusedError, standard_webhooks
@@ -53,7 +54,10 @@ INLINE_BYTES = 256 * 1024
 SPARE_S = 300
 """Seconds after our own patience at which the vendor calls a prediction off that nobody waits for any more."""
 PACE = Pace(0.5, 2.0)
-REFUSAL = re.compile(r"nsfw|sensitive|\(E005\)|content (polic|moderat|violat|filter)|safety|moderated|prohibited", re.I)
+REFUSAL = re.compile(
+    r"nsfw|flagged|\(E005\)|content (polic|moderat|violat|filter)|safety (filter|system)|moderated|prohibited content",
+    re.I,
+)
 """What a failed prediction's error says when a filter refused; the vendor has no code for it."""
 RESETS = re.compile(r"resets in ~?(\d+)s")
 
@@ -205,6 +209,7 @@ def error_of(answer: HttpAnswer) -> ProviderError:
         f"the provider answered {answer.status}",
         retry_after=wait,
         status=answer.status,
+        rate=rate_hint(answer.headers),
     )
 
 

@@ -12,7 +12,9 @@ from pydantic import SecretStr
 
 from services.router.providers.base import Account, ControlImage, ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.http import HttpAnswer
 from services.router.providers.modelslab import ModelsLab
+from services.router.providers.modelslab_answers import error_of
 from services.router.providers.webhooks import CallBack, CallBackRefusedError
 from tests.router.providers.harness_base import MASK, SOURCE, Heard
 from tests.router.providers.harness_modelslab import ModelsLabHarness
@@ -101,3 +103,21 @@ async def test_a_call_back_is_believed_when_the_vendor_knows_its_order(harness: 
 
 async def test_check_tells_what_is_left(harness: ModelsLabHarness) -> None:
     assert await adapter(harness).check() == "43.6 USD left"
+
+
+SAID = [
+    (200, {"status": "error", "message": "NSFW content"}, ErrorKind.REFUSED),
+    (400, {"status": "error", "messege": "prompt has banned words"}, ErrorKind.REFUSED),
+    (200, {"status": "error", "message": "Your account is banned"}, ErrorKind.BAD_REQUEST),
+    (200, {"status": "failed", "message": "no reason"}, ErrorKind.OVERLOADED),
+    (200, {"status": "error", "message": {"width": ["must be divisible by 8"]}}, ErrorKind.BAD_REQUEST),
+    (403, {"status": "error", "message": "no"}, ErrorKind.AUTHENTICATION),
+    (504, {"status": "error", "message": "Rate limit exceeded, try again"}, ErrorKind.UNKNOWN_OUTCOME),
+    (200, {"status": "success"}, ErrorKind.BROKEN_ANSWER),
+    (200, [], ErrorKind.BROKEN_ANSWER),
+]
+
+
+@pytest.mark.parametrize(("status", "told", "kind"), SAID)
+def test_an_error_is_read_by_its_message_and_then_by_its_status(status: int, told: object, kind: ErrorKind) -> None:
+    assert error_of(HttpAnswer(status, {}, json.dumps(told).encode())).kind is kind

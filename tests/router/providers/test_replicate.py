@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from services.router.providers.base import Account, ControlImage, InputImage, ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
-from services.router.providers.replicate import Replicate
+from services.router.providers.replicate import REFUSAL, Replicate
 from tests.router.providers.harness_base import MASK, SOURCE, Heard
 from tests.router.providers.harness_replicate import PICTURE, ReplicateHarness
 
@@ -167,3 +167,20 @@ async def test_a_wrong_key_fails_check_and_cancel(harness: ReplicateHarness) -> 
             await asked
         assert caught.value.kind is ErrorKind.AUTHENTICATION
         assert "r8_other" not in str(caught.value)
+
+
+SAID = [
+    ("NSFW content detected. Try running it again, or try a different prompt.", True),
+    ("The input or output was flagged as sensitive. Please try again with different inputs. (E005)", True),
+    ("Request Moderated", True),
+    ("The prompt violates our content policy.", True),
+    ("All images were blocked by the safety filter", True),
+    ("CUDA out of memory. Tried to allocate 2.00 GiB", False),
+    ("Could not load the safety checker's weights", False),
+    ("Prediction interrupted; please retry (code: PA)", False),
+]
+
+
+@pytest.mark.parametrize(("text", "refused"), SAID)
+def test_a_filter_s_refusal_is_told_from_a_failure_by_its_text(text: str, refused: bool) -> None:
+    assert bool(REFUSAL.search(text)) is refused
