@@ -41,7 +41,7 @@ from services.router.providers.bfl_families import Body, capabilities, family_of
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.fitting import refuse_other_size, refuse_unfit
 from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest
-from services.router.providers.polling import Order, Pace, poll
+from services.router.providers.polling import ASK_AGAIN, Order, Pace, poll
 from services.router.providers.rates import rate_hint
 from services.router.providers.retouch import base64_text
 from services.router.providers.webhooks import CallBack, CallBackRefusedError, hmac_sha256
@@ -54,6 +54,8 @@ KEEP_SIZE = frozenset({"INPAINT", "OUTPAINT"})
 CREDIT_MICROS = 10_000
 """A credit is one US cent (docs.bfl.ai/quick_start/pricing)."""
 PACE = Pace(0.5, 1.5)
+AMBIGUOUS = 503
+"""A poll's status both of a vendor that is busy and of a task that failed; the body tells which."""
 STATES: Mapping[str, ErrorKind] = {
     "Request Moderated": ErrorKind.REFUSED,
     "Content Moderated": ErrorKind.REFUSED,
@@ -159,7 +161,9 @@ class Bfl(Provider):
     async def _wait(self, call: ProviderCall, request_id: str, listener: Listener, ends: float) -> ProviderResult:
         left = ends - asyncio.get_running_loop().time()
         url = self._polling_url(request_id)
-        order = Order(request_id, lambda seconds: self._request("GET", url, seconds), self._pace)
+        order = Order(
+            request_id, lambda seconds: self._request("GET", url, seconds), self._pace, ASK_AGAIN - {AMBIGUOUS}
+        )
         result = await poll(self._http, order, lambda answer: _result(answer, request_id, listener), left, listener)
         data = await download(self._http, str(result.get("sample")), ends - asyncio.get_running_loop().time())
         revised = result.get("prompt")
@@ -179,7 +183,9 @@ def error_of(answer: HttpAnswer) -> ProviderError:
 
 
 def _result(answer: HttpAnswer, request_id: str, listener: Listener) -> Body | None:
-    if answer.status != 200:
+    if answer.status == AMBIGUOUS and not answer.body.lstrip().startswith(b"{"):
+        return None
+    if answer.status not in (200, AMBIGUOUS):
         raise _ended(ErrorKind.UNKNOWN_OUTCOME, f"its poll was answered {answer.status}", request_id)
     told = object_of(answer.body)
     state = str(told.get("status"))

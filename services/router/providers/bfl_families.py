@@ -20,6 +20,8 @@ from services.router.providers.shapes import ratio_name
 Body = dict[str, Any]
 
 RATIOS = ("1:1", "16:9", "9:16", "4:3", "3:4", "3:2", "2:3", "21:9", "9:21")
+RATIOS_3 = (*RATIOS, "2:1", "1:2", "7:5", "5:7", "5:4", "4:5")
+"""Those of FLUX.3."""
 RESOLUTIONS: Mapping[int, str] = {768: "768sq", 1024: "1k", 1536: "1.5k", 2048: "2k", 4096: "4k"}
 """FLUX.3's names by the edge of the square with as many pixels."""
 
@@ -56,9 +58,13 @@ def _named_resolution(call: ProviderCall) -> Body:
         return {"seed": None}
     edge = math.sqrt(call.width * call.height)
     nearest = min(RESOLUTIONS, key=lambda known: abs(math.log(known / edge)))
-    if abs(math.log(nearest / edge)) > math.log(1.1) or (nearest == 768 and call.width != call.height):
+    if abs(math.log(nearest / edge)) > math.log(1.1):
         raise ProviderError(ErrorKind.BAD_REQUEST, f"it draws no picture of {call.width}x{call.height}")
-    return {"seed": None, "aspect_ratio": _ratio(call), "resolution": RESOLUTIONS[nearest]}
+    return {
+        "seed": None,
+        "aspect_ratio": ratio_name(call.width, call.height, RATIOS_3),
+        "resolution": RESOLUTIONS[nearest],
+    }
 
 
 def _margins(call: ProviderCall) -> Body:

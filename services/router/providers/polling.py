@@ -44,6 +44,8 @@ class Order:
     ask: Callable[[float], HttpRequest]
     """The request that asks how it stands, given the seconds it may take."""
     pace: Pace = Pace()
+    ask_again: frozenset[int] = ASK_AGAIN
+    """Statuses that `read` does not get to see."""
 
 
 async def poll(
@@ -66,7 +68,7 @@ async def poll(
     while (left := ends - loop.time()) > 0:
         answer = await _ask(http, order.ask(min(left, LONGEST_POLL)))
         asked_to_wait = None
-        if answer is not None and answer.status not in ASK_AGAIN:
+        if answer is not None and answer.status not in order.ask_again:
             result = read(answer)
             if result is not None:
                 return result

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 from urllib.parse import quote
 
 from services.router.providers.answers import (
@@ -139,13 +140,14 @@ class Stability(Provider):
         return {"Authorization": f"Bearer {self._account.api_key.get_secret_value()}", "Accept": accept}
 
     async def _wait(self, call: ProviderCall, request_id: str, listener: Listener, left: float) -> ProviderResult:
-        url, headers = f"{self._base}/v2beta/results/{quote(request_id, safe='')}", self._authorized("image/*")
+        url, headers = f"{self._base}/v2beta/results/{quote(request_id, safe='')}", self._authorized("*/*")
         order = Order(request_id, lambda seconds: HttpRequest("GET", url, seconds, headers), self._pace)
         answer = await poll(self._http, order, lambda polled: _ready(polled, request_id), left, listener)
-        if answer.headers.get("finish-reason") == FILTERED:
+        told = await _told(answer)
+        if told.get("finish_reason") == FILTERED:
             raise _filtered(request_id)
-        seed = answer.headers.get("seed", "")
-        return ProviderResult((picture_of(answer.body, int(seed) if seed.isdecimal() else None),), request_id)
+        image = picture_of(told["data"], told.get("seed"))
+        return ProviderResult((image,), request_id, call.model_version)
 
 
 def error_of(answer: HttpAnswer) -> ProviderError:
@@ -171,6 +173,16 @@ def _name(body: bytes) -> str:
 
 def _text(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+async def _told(answer: HttpAnswer) -> dict[str, Any]:
+    """A result as it came: bytes with headers, or JSON with base64."""
+    if "json" in answer.headers.get("content-type", ""):
+        told = await json_of(answer.body)
+        return {**told, "data": await bytes_of(told.get("result") or told.get("image"))}
+    seed = answer.headers.get("seed", "")
+    finish = answer.headers.get("finish-reason", "")
+    return {"data": answer.body, "seed": int(seed) if seed.isdecimal() else None, "finish_reason": finish}
 
 
 def _filtered(request_id: str) -> ProviderError:

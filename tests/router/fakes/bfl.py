@@ -187,7 +187,8 @@ class BflFake(VendorFake):
         if not job.done:
             state = "Pending" if job.polls == 1 else "Generating"
             return web.json_response({"id": job.id, "status": state, "progress": 0.5, "result": None})
-        return web.json_response({"id": job.id, "result": None, "details": None, **self._ending(job)})
+        status = 503 if job.late == "failed" else 200
+        return web.json_response({"id": job.id, "result": None, "details": None, **self._ending(job)}, status=status)
 
     def _ending(self, job: FakeJob) -> Fields:
         if job.late in ENDINGS:

@@ -192,7 +192,7 @@ class StabilityFake(VendorFake):
         job = self.jobs.get(request.match_info["id"])
         if not self._authorized(request):
             return FAILURES["unauthorized"]()
-        if request.headers.get("Accept") != "image/*":
+        if request.headers.get("Accept") != "*/*":
             return _error(400, "bad_request")
         if job is None or job.late == "lost":
             return FAILURES["no_service"]()
@@ -205,6 +205,9 @@ class StabilityFake(VendorFake):
         finish = "CONTENT_FILTERED" if job.late == "filtered" else "SUCCESS"
         body = b"no picture" if job.late == "text" else self.png()
         headers = {"finish-reason": finish, "seed": str(job.fields.get("seed", 41)), "x-request-id": "req-result"}
+        if job.prompt == "as json":
+            image = self._picture.base64(next(self._serial)).decode()
+            return web.json_response({"result": image, "finish_reason": "SUCCESS", "seed": 41})
         return web.Response(body=body, content_type="image/png", headers=headers)
 
     async def _balance(self, request: web.Request) -> web.StreamResponse:

@@ -128,6 +128,12 @@ async def test_results_are_asked_for_again(results: StabilityResultsHarness, pro
     assert results.times_asked(prompt) == 1
 
 
+async def test_results_may_come_as_json(results: StabilityResultsHarness) -> None:
+    call = replace(CALL, model="creative", operation="UPSCALE", images=(SOURCE,), prompt="as json")
+    result = await (await results.start()).submit(call, Heard())
+    assert (result.images[0].media_type, result.images[0].seed) == ("image/png", 41)
+
+
 def test_results_are_asked_for_at_most_every_ten_seconds() -> None:
     assert PACE.first * (1 - JITTER) >= 10
 
