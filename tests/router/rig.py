@@ -327,6 +327,11 @@ class Rig:
             allowed_models=all_models,
         )
 
+    def use(self, catalog: Catalog) -> None:
+        """Plans by this catalog from now on."""
+        self.catalog = catalog
+        self.planner = replace(self.planner, catalog=catalog)
+
     async def submit(self, *, count: int = 1, seed_drawn: bool = True, deadline_s: float = 600, **fields: Any) -> str:
         """Store a job as the API would; `options` is a JobOptions message."""
         options = fields.pop("options", job_pb2.JobOptions(deadline=Duration(seconds=int(deadline_s))))
