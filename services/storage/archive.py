@@ -12,7 +12,18 @@ from mesh import imaging
 from mesh.errors import DataLoss, invalid
 from mesh.ids import new_id
 from services.storage import assets
-from services.storage.assets import FORMATS, Asset, Content, Decision, Kind, NewAsset, Piece, Provenance, Put
+from services.storage.assets import (
+    FORMATS,
+    Asset,
+    Content,
+    Decision,
+    Kind,
+    NewAsset,
+    Piece,
+    Provenance,
+    Put,
+    Withdrawal,
+)
 from services.storage.config import Limits
 from services.storage.objects.base import ObjectStore
 from services.storage.receiving import Intake, Memory, Received
@@ -77,7 +88,7 @@ class Archive:
 
     async def withdraw(self, asset: Asset, reason: str, announce: Announce) -> Asset:
         """Takes one asset out of service."""
-        return await self._store.change(asset.asset_id, asset.tenant, lambda a, _: assets.withdraw(a), announce, reason)
+        return await self._store.change(asset.asset_id, asset.tenant, _withdraw, announce, reason)
 
     async def hold(self, asset: Asset, held: bool, announce: Announce) -> Asset:
         """Sets or lifts the legal hold."""
@@ -108,6 +119,10 @@ class Archive:
         if added.content.object_key != key:  # somebody stored the same first
             await self._objects.delete(key)
         return added
+
+
+def _withdraw(asset: Asset, _blocked: bool) -> Asset:
+    return assets.withdraw(asset, Withdrawal.ASSET)
 
 
 def original_key(tenant: str, sha256: str) -> str:

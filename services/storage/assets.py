@@ -25,6 +25,14 @@ class State(StrEnum):
     PURGED = "PURGED"
 
 
+class Withdrawal(StrEnum):
+    """What took a TAKEN_DOWN asset out of service: itself being withdrawn, or a takedown of its content."""
+
+    NONE = ""
+    ASSET = "ASSET"
+    CONTENT = "CONTENT"
+
+
 class Kind(StrEnum):
     """Which side of a job an asset stands on."""
 
@@ -92,6 +100,7 @@ class Asset:
     verdict_id: str = ""
     epoch: int = 0
     hold: bool = False
+    withdrawn: Withdrawal = Withdrawal.NONE
     version: int = 1
     create_us: int = 0
     update_us: int = 0
@@ -171,18 +180,24 @@ def block(asset: Asset, decision: Decision) -> Asset:
     return replace(asset, state=State.BLOCKED, verdict_id=decision.verdict_id)
 
 
-def withdraw(asset: Asset) -> Asset:
-    """The asset taken out of service; the same asset when it is not servable anyway."""
+def withdraw(asset: Asset, by: Withdrawal) -> Asset:
+    """The asset taken out of service; the same asset when it is not servable anyway.
+
+    One that a takedown withdrew remembers when it is withdrawn itself too, so that undoing the takedown leaves it.
+    """
+    if asset.state is State.TAKEN_DOWN and by is Withdrawal.ASSET:
+        return replace(asset, withdrawn=by)
     if asset.state is not State.PUBLISHED:
         return asset
-    return replace(asset, state=State.TAKEN_DOWN)
+    return replace(asset, state=State.TAKEN_DOWN, withdrawn=by)
 
 
 def restore(asset: Asset, verdict_id: str) -> Asset:
     """A withdrawn or blocked asset let out again, under `verdict_id` or its own verdict."""
     if asset.state not in (State.TAKEN_DOWN, State.BLOCKED):
         return asset
-    return replace(asset, state=State.PUBLISHED, verdict_id=verdict_id or asset.verdict_id)
+    verdict_id = verdict_id or asset.verdict_id
+    return replace(asset, state=State.PUBLISHED, verdict_id=verdict_id, withdrawn=Withdrawal.NONE)
 
 
 def purge(asset: Asset) -> Asset:

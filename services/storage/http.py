@@ -6,7 +6,6 @@ conditions and ranges, so that a cache's questions tell nothing to those without
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -21,10 +20,9 @@ from services.storage.assets import FORMATS, Asset, Content, State, not_found
 from services.storage.ranges import Part, Unsatisfiable, matches, part_of
 from services.storage.rendering import Renditions
 from services.storage.renditions import Spec, spec_of
-from services.storage.signing import BadSignature, KeyRing, Signed, verify
+from services.storage.signing import ASSET_PATH, BadSignature, KeyRing, Signed, verify
 from services.storage.store import AssetStore
 
-PATH = re.compile(r"/a/(ast_[a-z0-9_]{1,60})")
 WINDOW = 4 << 20  # bytes held at once for one response
 STATUSES: Mapping[Code, int] = {
     Code.INVALID_ARGUMENT: 422,
@@ -218,7 +216,7 @@ def _route(request: web.Request) -> str:
 
 
 def _meaning(signed: Signed) -> tuple[str, Spec]:
-    path = PATH.fullmatch(signed.path)
+    path = ASSET_PATH.fullmatch(signed.path)
     spec = spec_of(signed.query)
     if path is None or spec is None:  # signed with our key, but not by this version
         raise BadSignature("the address is not one of ours")

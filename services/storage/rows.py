@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from services.storage.assets import Asset, Content, Kind, Provenance, State
+from services.storage.assets import Asset, Content, Kind, Provenance, State, Withdrawal
 
 CONTENT = tuple(field.name for field in fields(Content))
 PROVENANCE = tuple(field.name for field in fields(Provenance))
@@ -19,7 +19,8 @@ def asset_of(row: sa.Row[Any]) -> Asset:
     content = Content(**{name: values.pop(name) for name in CONTENT})
     provenance = Provenance(**{name: values.pop(name) for name in PROVENANCE})
     kind, state = Kind(values.pop("kind")), State(values.pop("state"))
-    return Asset(kind=kind, state=state, content=content, provenance=provenance, **values)
+    withdrawn = Withdrawal(values.pop("withdrawn"))
+    return Asset(kind=kind, state=state, withdrawn=withdrawn, content=content, provenance=provenance, **values)
 
 
 def asset_values(asset: Asset) -> dict[str, Any]:

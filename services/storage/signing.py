@@ -19,6 +19,7 @@ MARK = "&sig="
 KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
 TAIL = re.compile(r"[?&]exp=([0-9]{1,12})&kid=([A-Za-z0-9_-]{1,32})\Z")
 MINIMUM_KEY_BYTES = 32
+ASSET_PATH = re.compile(r"/a/(ast_[a-z0-9_]{1,60})")
 
 
 class BadSignature(Exception):
@@ -75,6 +76,14 @@ def sign(ring: KeyRing, path: str, query: str, expires: int) -> str:
 
 def verify(ring: KeyRing, target: str, now: float) -> Signed:
     """Reads a request target exactly as it came; raises BadSignature unless it is whole and has not expired."""
+    signed = read(ring, target)
+    if now >= signed.expires:
+        raise BadSignature("the address has expired")
+    return signed
+
+
+def read(ring: KeyRing, target: str) -> Signed:
+    """As `verify`, for addresses that may have expired: what they stood for, not a right to it."""
     signed, mark, signature = target.rpartition(MARK)
     tail = TAIL.search(signed)
     if not mark or tail is None:
@@ -83,10 +92,18 @@ def verify(ring: KeyRing, target: str, now: float) -> Signed:
     good = hmac.compare_digest(_signature(key, signed).encode(), signature.encode("utf-8", "replace"))
     if not (good and key):
         raise BadSignature("the signature is wrong")
-    if now >= int(tail[1]):
-        raise BadSignature("the address has expired")
     path, _, query = signed[: tail.start()].partition("?")
     return Signed(path, query, int(tail[1]))
+
+
+def asset_of(ring: KeyRing, url: str) -> str:
+    """The id of the asset that an address was made for, whole or from its path on; BadSignature for any other."""
+    _, _, behind = url.partition("://")
+    target = f"/{behind.partition('/')[2]}" if behind else url
+    path = ASSET_PATH.fullmatch(read(ring, target).path)
+    if path is None:
+        raise BadSignature("the address is not one of an asset")
+    return path[1]
 
 
 def _signature(key: bytes, target: str) -> str:

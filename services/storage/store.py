@@ -13,12 +13,12 @@ from mesh.errors import FailedPrecondition
 from mesh.events import Event
 from mesh.outbox import append
 from services.storage import assets
-from services.storage.assets import Asset, Content, Filter, NewAsset, State
+from services.storage.assets import Asset, Content, Filter, NewAsset, State, Withdrawal
 from services.storage.rows import asset_of, asset_values
 from services.storage.tables import ASSETS, BLOCKED_HASHES, DOOMED_OBJECTS, ORIGINALS, OUTBOX, RENDITIONS
 
 T = TypeVar("T")
-CHANGING = ("state", "verdict_id", "hold", "version", "update_us", "publish_us")
+CHANGING = ("state", "verdict_id", "hold", "withdrawn", "version", "update_us", "publish_us")
 
 # Built once: putting a statement together costs more than running it.
 NOW = sa.select(now_us())
@@ -108,15 +108,15 @@ class AssetStore:
             lock_content(connection, sha256)
             blocked = {"sha256": sha256, "reason": reason, "create_us": _now(connection)}
             insert_or_ignore(connection, BLOCKED_HASHES, blocked)
-            return _move_all(connection, sha256, assets.withdraw, lambda changed: announce(changed, reason))
+            return _move_all(connection, sha256, _take_down, lambda changed: announce(changed, reason))
 
         return await self._announcing(write)
 
     async def restore(self, sha256: str, asset_id: str, verdict_id: str, announce: Announce) -> list[str]:
-        """Unblocks the hash and lets out what was withdrawn, or just `asset_id` even if it was BLOCKED."""
+        """Unblocks the hash and lets out what a takedown withdrew, or just `asset_id` even if it was BLOCKED."""
 
         def let_out(asset: Asset) -> Asset:
-            meant = asset.asset_id == asset_id if asset_id else asset.state is State.TAKEN_DOWN
+            meant = asset.asset_id == asset_id if asset_id else asset.withdrawn is Withdrawal.CONTENT
             return assets.restore(asset, verdict_id) if meant else asset
 
         def write(connection: sa.Connection) -> list[str]:
@@ -217,6 +217,10 @@ def _first(connection: sa.Connection, new: NewAsset) -> Asset:
         return present
     connection.execute(sa.update(ASSETS).where(ASSETS.c.asset_id == new.asset_id).values(epoch=new.epoch))
     return replace(present, epoch=new.epoch)
+
+
+def _take_down(asset: Asset) -> Asset:
+    return assets.withdraw(asset, Withdrawal.CONTENT)
 
 
 def _move_all(

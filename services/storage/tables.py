@@ -41,6 +41,7 @@ ASSETS = sa.Table(
     sa.Column("create_us", sa.BigInteger, nullable=False),
     sa.Column("update_us", sa.BigInteger, nullable=False),
     sa.Column("publish_us", sa.BigInteger),
+    sa.Column("withdrawn", sa.String(16), nullable=False, server_default=""),
     sa.Index("assets_by_time", "tenant", "create_us", "asset_id"),
     sa.Index("assets_by_job", "tenant", "job_id"),
     sa.Index("assets_by_content", "sha256", "tenant"),

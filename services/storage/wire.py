@@ -91,6 +91,7 @@ LIST = (
     Rule("job_id", length(0, 64), "must have at most 64 characters"),
 )
 GET = (ID,)
+RESOLVE = (Rule("url", length(1, 2048), "must have 1 to 2048 characters"),)
 PUBLISH = (ID, VERDICT, EPOCH)
 WITHDRAW = (ID, REASON)
 HOLD = (ID, REASON)

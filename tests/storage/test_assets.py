@@ -6,7 +6,7 @@ import pytest
 
 from mesh.errors import FailedPrecondition, MeshError
 from services.storage import assets
-from services.storage.assets import Asset, Content, Decision, Kind, State
+from services.storage.assets import Asset, Content, Decision, Kind, State, Withdrawal
 
 CONTENT = Content("ab" * 32, "acme/ab/x", 1, 1, "png", 1)
 MINE = Decision("ast_1", "ver_mine", epoch=5)
@@ -14,7 +14,7 @@ MINE = Decision("ast_1", "ver_mine", epoch=5)
 MOVES = {
     "publish": lambda a: assets.publish(a, MINE, content_blocked=False),
     "block": lambda a: assets.block(a, MINE),
-    "withdraw": assets.withdraw,
+    "withdraw": lambda a: assets.withdraw(a, Withdrawal.CONTENT),
     "restore": lambda a: assets.restore(a, ""),
     "purge": assets.purge,
 }

@@ -245,6 +245,7 @@ INTERNAL_ONLY = {
     "TakeDownContent": pb.TakeDownContentRequest(),
     "RestoreContent": pb.RestoreContentRequest(),
     "SetHold": pb.SetHoldRequest(),
+    "ResolveUrl": pb.ResolveUrlRequest(),
 }
 
 

@@ -11,9 +11,20 @@ from imagemesh.storage.v1 import asset_pb2
 from imagemesh.storage.v1 import storage_service_pb2 as pb
 
 from mesh.errors import Code, Unavailable
+from services.storage.signing import KeyRing, sign
 from services.storage.tables import OUTBOX
 from services.storage.verdicts import Verdict
-from tests.storage.running import Running, internal, key, object_files, picture, put_stream, refused, sha256
+from tests.storage.running import (
+    SIGNING_KEYS,
+    Running,
+    internal,
+    key,
+    object_files,
+    picture,
+    put_stream,
+    refused,
+    sha256,
+)
 
 QUARANTINED = asset_pb2.ASSET_STATE_QUARANTINED
 PUBLISHED = asset_pb2.ASSET_STATE_PUBLISHED
@@ -239,6 +250,52 @@ async def test_a_restore_lets_out_what_was_taken_down(storage: Running) -> None:
     assert (await storage.publish(waiting)).state == PUBLISHED  # the hash is not blocked any more
     kinds = [kind for kind, _ in await events(storage)]
     assert kinds == ["AssetPublished", "AssetTakenDown", "AssetPublished", "AssetPublished"]
+
+
+@pytest.mark.parametrize("first", ["one", "all"])
+async def test_a_restore_leaves_what_was_withdrawn_one_by_one(storage: Running, first: str) -> None:
+    data = picture(1)
+    alone, together = await storage.published(data), await storage.published(data)
+
+    async def one() -> None:
+        await storage.stub.QuarantineAsset(pb.QuarantineAssetRequest(asset_id=alone.asset_id), metadata=key("operator"))
+
+    async def all_of_it() -> None:
+        await storage.stub.TakeDownContent(pb.TakeDownContentRequest(sha256=alone.sha256), metadata=internal(""))
+
+    for withdraw in (one, all_of_it) if first == "one" else (all_of_it, one):
+        await withdraw()
+    restore = pb.RestoreContentRequest(sha256=alone.sha256)
+    assert list((await storage.stub.RestoreContent(restore, metadata=internal(""))).asset_ids) == [together.asset_id]
+    assert await state(storage, alone.asset_id) == TAKEN_DOWN
+    restore.asset_id = alone.asset_id
+    assert list((await storage.stub.RestoreContent(restore, metadata=internal(""))).asset_ids) == [alone.asset_id]
+
+
+async def test_an_address_tells_its_asset_also_after_it_expired(storage: Running) -> None:
+    asset = await storage.published(picture(1))
+    ring = KeyRing.parse(SIGNING_KEYS)
+    expired = sign(ring, f"/a/{asset.asset_id}", "w=20&f=webp", 1_700_000_000)
+
+    async def resolved(url: str, tenant: str = "acme") -> str:
+        request = pb.ResolveUrlRequest(url=url)
+        return (await storage.stub.ResolveUrl(request, metadata=internal(tenant))).asset.asset_id
+
+    for url in (expired, storage.base + expired, f"https://pictures.example{expired}"):
+        assert await resolved(url) == asset.asset_id
+    changed = (expired.replace("w=20", "w=21"), expired[:-2], f"/a/{asset.asset_id}", "https://x", "nonsense")
+    for url, tenant in [(expired, "other"), *((one, "acme") for one in changed)]:
+        error = await refused(resolved(url, tenant))
+        assert (error.code, error.reason) == (Code.NOT_FOUND, "ASSET_NOT_FOUND")
+
+
+async def test_reviewers_see_the_assets_of_every_tenant(storage: Running) -> None:
+    data = picture(1)
+    theirs = await storage.put(data, tenant="other")
+    assert await storage.read(theirs.asset_id, key("reviewer")) == data
+    get = pb.GetAssetRequest(asset_id=theirs.asset_id)
+    assert (await storage.stub.GetAsset(get, metadata=key("reviewer"))).asset.tenant == "other"
+    assert (await refused(storage.stub.GetAsset(get, metadata=key("operator")))).reason == "ASSET_NOT_FOUND"
 
 
 async def test_a_won_appeal_lets_out_one_blocked_asset(storage: Running) -> None:
