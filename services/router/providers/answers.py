@@ -19,6 +19,7 @@ THREAD_BYTES = 256 * 1024
 DOWNLOAD_TRIES = 3
 DOWNLOAD_PAUSE = 0.2
 LONGEST_RETRY_AFTER = 3600.0
+NO_HEADERS: Mapping[str, str] = {}
 
 STATUSES: Mapping[int, ErrorKind] = {
     400: ErrorKind.BAD_REQUEST,
@@ -85,13 +86,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-async def download(http: HttpClient, url: str, remaining: float) -> bytes:
+async def download(http: HttpClient, url: str, remaining: float, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
     """Fetch a result from the vendor's address, within `remaining` seconds; repeating that is always safe.
+
+    `headers` may hold a key only where the address is the vendor's own.
 
     Raises:
         ProviderError: BROKEN_ANSWER when the address does not give it.
     """
-    request = HttpRequest("GET", url, max(remaining / DOWNLOAD_TRIES, 1.0))
+    request = HttpRequest("GET", url, max(remaining / DOWNLOAD_TRIES, 1.0), headers)
     for tried in range(DOWNLOAD_TRIES):
         if tried:
             await asyncio.sleep(DOWNLOAD_PAUSE * tried)
@@ -108,11 +111,11 @@ async def download(http: HttpClient, url: str, remaining: float) -> bytes:
     raise broken("the picture's address did not give it")
 
 
-async def fetched(http: HttpClient, url: str, remaining: float) -> bytes:
+async def fetched(http: HttpClient, url: str, remaining: float, headers: Mapping[str, str] = NO_HEADERS) -> bytes:
     """What a result's address stands for: `download`, or the content of a data URL."""
     if url.startswith("data:"):
         return await bytes_of(url.partition(";base64,")[2])
-    return await download(http, url, remaining)
+    return await download(http, url, remaining, headers)
 
 
 def object_of(body: bytes) -> dict[str, Any]:

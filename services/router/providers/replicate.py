@@ -15,7 +15,6 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 from services.router.providers.answers import (
@@ -23,11 +22,8 @@ from services.router.providers.answers import (
     broken,
     fetched,
     json_of,
-    kind_of_status,
-    object_of,
     ordering,
     picture_of,
-    retry_after,
 )
 from services.router.providers.base import (
     Account,
@@ -38,11 +34,10 @@ from services.router.providers.base import (
     ProviderCall,
     ProviderResult,
 )
-from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest, Part
 from services.router.providers.inputs import Dialects, inputs_of
 from services.router.providers.polling import Order, Pace, poll
-from services.router.providers.rates import rate_hint
+from services.router.providers.replicate_answers import addresses, error_of, final, usage_of
 from services.router.providers.replicate_models import CAPABILITIES, DIALECTS, MODELS
 from services.router.providers.retouch import data_url
 from services.router.providers.webhooks import CallBack, CallBackRefusedError, standard_webhooks
@@ -54,20 +49,6 @@ INLINE_BYTES = 256 * 1024
 SPARE_S = 300
 """Seconds after our own patience at which the vendor calls a prediction off that nobody waits for any more."""
 PACE = Pace(0.5, 2.0)
-REFUSAL = re.compile(
-    r"nsfw|flagged|\(E005\)|content (polic|moderat|violat|filter)|safety (filter|system)|moderated|prohibited content",
-    re.I,
-)
-"""What a failed prediction's error says when a filter refused; the vendor has no code for it."""
-RESETS = re.compile(r"resets in ~?(\d+)s")
-
-
-STATES: Mapping[str, ErrorKind] = {
-    "failed": ErrorKind.OVERLOADED,
-    "canceled": ErrorKind.BROKEN_ANSWER,
-    "aborted": ErrorKind.OVERLOADED,
-}
-"""Final states besides `succeeded`. What was canceled had begun and is billed; what was aborted had not."""
 
 
 def capabilities(variant: str) -> Capabilities:
@@ -175,18 +156,27 @@ class Replicate(Provider):
         loop = asyncio.get_running_loop()
         url = f"{self._base}/predictions/{request_id}"
         order = Order(request_id, lambda timeout: HttpRequest("GET", url, timeout, self._headers()), PACE)
-        told = await poll(self._http, order, lambda answer: _final(answer, request_id), ends - loop.time(), listener)
-        urls = [*_addresses(told.get("output"))][: call.count]
+
+        def read(answer: HttpAnswer) -> dict[str, Any] | None:
+            return final(answer, request_id, listener.progress)
+
+        told = await poll(self._http, order, read, ends - loop.time(), listener)
+        urls = [*addresses(told.get("output"))][: call.count]
         if not urls:
             raise broken("the prediction holds no picture")
-        images = [picture_of(await fetched(self._http, url, ends - loop.time())) for url in urls]
+        images = [picture_of(await self._fetched(url, ends - loop.time())) for url in urls]
         version = told.get("version")
         return ProviderResult(
             tuple(images),
             provider_request_id=request_id,
             model_version=version if isinstance(version, str) and version != "hidden" else call.model_version,
-            usage=_usage(told.get("metrics")),
+            usage=usage_of(told.get("metrics")),
         )
+
+    async def _fetched(self, url: str, left: float) -> bytes:
+        """Files lie at public addresses, but those under the API's own want the key."""
+        ours = url.startswith(f"{self._base}/")
+        return await fetched(self._http, url, left, self._headers() if ours else {})
 
     async def _asked(self, method: str, path: str) -> dict[str, Any]:
         with asking():
@@ -197,54 +187,3 @@ class Replicate(Provider):
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._account.api_key.get_secret_value()}"}
-
-
-def error_of(answer: HttpAnswer) -> ProviderError:
-    """The error that an answer of another status than 2xx is. Its texts may repeat the prompt and stay out."""
-    wait = retry_after(answer.headers)
-    if wait is None and (told := RESETS.search(answer.body[:1000].decode(errors="replace"))):
-        wait = float(told[1])
-    return ProviderError(
-        kind_of_status(answer.status),
-        f"the provider answered {answer.status}",
-        retry_after=wait,
-        status=answer.status,
-        rate=rate_hint(answer.headers),
-    )
-
-
-def _final(answer: HttpAnswer, request_id: str) -> dict[str, Any] | None:
-    """The prediction when it has succeeded; None while it is on its way."""
-    if answer.status != 200:
-        raise ProviderError(
-            ErrorKind.UNKNOWN_OUTCOME,
-            f"the provider answered {answer.status} when asked for the prediction",
-            provider_request_id=request_id,
-            status=answer.status,
-        )
-    told = object_of(answer.body)
-    state = str(told.get("status"))
-    if state == "succeeded":
-        return told
-    if state not in STATES:
-        return None
-    refused = state == "failed" and REFUSAL.search(str(told.get("error")))
-    kind = ErrorKind.REFUSED if refused else STATES[state]
-    raise ProviderError(kind, f"the prediction was {state}", provider_request_id=request_id)
-
-
-def _addresses(output: object) -> Iterator[str]:
-    """Every address in an output, which is a text, a list or an object as the model likes."""
-    if isinstance(output, str) and output.startswith(("http://", "https://", "data:image/")):
-        yield output
-    elif isinstance(output, list):
-        for item in output:
-            yield from _addresses(item)
-    elif isinstance(output, dict):
-        for item in output.values():
-            yield from _addresses(item)
-
-
-def _usage(metrics: object) -> Mapping[str, int]:
-    seconds = metrics.get("predict_time") if isinstance(metrics, dict) else None
-    return {"milliseconds": math.ceil(seconds * 1000)} if isinstance(seconds, int | float) else {}

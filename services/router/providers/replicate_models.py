@@ -153,6 +153,7 @@ CAPABILITIES = Capabilities(
     formats=frozenset({"png", "jpeg", "webp"}),
     resumable=True,
     cancelable=True,
+    progress=True,
     webhooks=True,
     options={"prompt_upsampling": OptionRule(bool), "go_fast": OptionRule(bool)},
 )

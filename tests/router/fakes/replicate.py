@@ -1,7 +1,7 @@
 """Replicate on loopback: strict about fields, headers and each model's own input, which it names like the vendor does.
 
 Failures of the POST are the keys of `FAILURES`; `late:` knows the keys of `ENDINGS`; `lost` is a prediction that the
-vendor no longer knows when it is polled; `shape:string`, `shape:object` and `shape:removed` are other outputs.
+vendor no longer knows when it is polled; `shape:…` are other outputs.
 """
 
 from __future__ import annotations
@@ -176,6 +176,7 @@ class ReplicateFake(VendorFake):
         app.router.add_get("/v1/predictions/{id}", self._get)
         app.router.add_post("/v1/predictions/{id}/cancel", self._cancel)
         app.router.add_post("/v1/files", self._upload)
+        app.router.add_get("/v1/files/{id}/download", self._own_file)
         app.router.add_get("/v1/account", self._account)
 
     def _refused(self, request: web.Request) -> web.Response | None:
@@ -252,6 +253,9 @@ class ReplicateFake(VendorFake):
         await self.cancel(job)
         return web.json_response(self.prediction(job))
 
+    async def _own_file(self, request: web.Request) -> web.Response:
+        return self._refused(request) or web.Response(body=self.png(), content_type="image/png")
+
     async def _account(self, request: web.Request) -> web.Response:
         return self._refused(request) or web.json_response({"type": "organization", "username": "acme"})
 
@@ -271,6 +275,7 @@ class ReplicateFake(VendorFake):
             "error": error,
             "data_removed": job.prompt == "shape:removed",
             "output": self._output(job) if state == "succeeded" else None,
+            "logs": "Using seed: 7\n 25%|##5       | 3/12 [00:01<00:03,  2.9it/s]" if job.polls else "",
             "metrics": {"predict_time": 1.2345, "total_time": 2.0} if ended else {},
             "urls": {"get": f"{self.origin}/v1/predictions/{job.id}"},
         }
@@ -283,6 +288,8 @@ class ReplicateFake(VendorFake):
             return "a fox, in words"
         if job.prompt == "shape:object":
             return {"images": urls, "seed": 7}
+        if job.prompt == "shape:own":
+            return f"{self.origin}/v1/files/{job.id}/download"
         if job.prompt == "shape:data":
             return "data:image/png;base64," + base64.b64encode(self.png()).decode()
         return urls[0] if not job.prompt or job.prompt == "shape:string" else urls

@@ -12,7 +12,8 @@ from pydantic import SecretStr
 
 from services.router.providers.base import Account, ControlImage, InputImage, ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
-from services.router.providers.replicate import REFUSAL, Replicate
+from services.router.providers.replicate import Replicate
+from services.router.providers.replicate_answers import REFUSAL, steps_of
 from tests.router.providers.harness_base import MASK, SOURCE, Heard
 from tests.router.providers.harness_replicate import PICTURE, ReplicateHarness
 
@@ -184,3 +185,17 @@ SAID = [
 @pytest.mark.parametrize(("text", "refused"), SAID)
 def test_a_filter_s_refusal_is_told_from_a_failure_by_its_text(text: str, refused: bool) -> None:
     assert bool(REFUSAL.search(text)) is refused
+
+
+LOGS = [
+    ("Using seed: 7\n  0%|          | 0/12 [00:00<?, ?it/s]\n 25%|##5       | 3/12 [00:01<00:03,  2.9it/s]", (3, 12)),
+    ("  0%|          | 0/12 [00:00<?, ?it/s]", None),
+    ("Loaded 3/12 weights", None),
+    ("", None),
+    (None, None),
+]
+
+
+@pytest.mark.parametrize(("logs", "steps"), LOGS)
+def test_progress_is_the_last_bar_of_the_logs(logs: object, steps: tuple[int, int] | None) -> None:
+    assert steps_of(logs) == steps
