@@ -26,9 +26,7 @@ from services.router.providers.a1111_fields import (
     PATHS,
     UPSCALE,
     Body,
-    Shaped,
     drawn_by,
-    shaped,
     sources,
 )
 from services.router.providers.answers import (
@@ -56,7 +54,8 @@ from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.fitting import refuse_unfit
 from services.router.providers.http import HttpAnswer, HttpClient, HttpError, HttpRequest
 from services.router.providers.media import media_type_of
-from services.router.providers.retouch import base64_text, trimmed
+from services.router.providers.padding import Shaped, shaped
+from services.router.providers.retouch import base64_text
 
 SHORT_TIMEOUT = 15.0
 PAUSE = 0.5
@@ -96,7 +95,7 @@ class WebUi(Provider):
         loop = asyncio.get_running_loop()
         ends = loop.time() + call.timeout
         refuse_unfit(call, CAPABILITIES)
-        order = await shaped(call)
+        order = Shaped(call) if call.operation == UPSCALE else await shaped(call, frozenset({"IMAGE_TO_IMAGE"}))
         fields = await self._upscaling(call) if call.operation == UPSCALE else await self._drawing(order.call)
         request = self._post(f"/sdapi/v1/{PATHS.get(call.operation, 'img2img')}", fields, ends - loop.time())
         call.before_sending()
@@ -211,8 +210,7 @@ class WebUi(Provider):
 async def _picture(order: Shaped, text: object, seed: object) -> ProviderImage:
     """A picture of the answer; some forks write a data URL."""
     data = await bytes_of(text.partition(";base64,")[2] if isinstance(text, str) and text.startswith("data:") else text)
-    cut = order.drawn != order.wanted
-    return picture_of(await trimmed(data, order.drawn, order.wanted) if cut else data, seed)
+    return picture_of(await order.finished(data), seed)
 
 
 async def _show(told: Body, seen: int, listener: Listener) -> int:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
-from services.router.providers.base import Capabilities, Margins, ProviderCall
-from services.router.providers.errors import ErrorKind, ProviderError
-from services.router.providers.fitting import refuse_other_size
+from services.router.providers.base import Capabilities, ProviderCall
 from services.router.providers.options import OptionRule
-from services.router.providers.retouch import base64_text, padded, size_of
+from services.router.providers.retouch import base64_text
 
 Body = dict[str, Any]
 
-STEP = 8
-"""Edges of what is drawn are multiples of it; the server cuts others down."""
 UPSCALE = "UPSCALE"
 PATHS: Mapping[str, str] = {"TEXT_TO_IMAGE": "txt2img", "CONTROL": "txt2img", UPSCALE: "extra-single-image"}
 """By operation; every other one is `img2img`."""
@@ -40,37 +35,6 @@ CAPABILITIES = Capabilities(
         "inpaint_full_res": OptionRule(bool),
     },
 )
-
-
-@dataclass(frozen=True)
-class Shaped:
-    """A call whose size is settled."""
-
-    call: ProviderCall
-    drawn: tuple[int, int] = (0, 0)
-    wanted: tuple[int, int] = (0, 0)
-    """Other than `drawn` where the result has to be cut."""
-
-
-async def shaped(call: ProviderCall) -> Shaped:
-    """OUTPAINT as an inpaint of a padded picture; sources of odd sizes padded to ones that are drawn."""
-    if call.operation == UPSCALE:
-        return Shaped(call)
-    if call.width % STEP or call.height % STEP:
-        raise ProviderError(ErrorKind.BAD_REQUEST, f"edges of pictures drawn here are multiples of {STEP}")
-    if not call.images or (call.width and call.operation == "IMAGE_TO_IMAGE"):
-        return Shaped(call)
-    await refuse_other_size(call)
-    (width, height), at = await size_of(call.images[0]), call.margins
-    wanted = (width + at.left + at.right, height + at.top + at.bottom)
-    rest = Margins(right=-wanted[0] % STEP, bottom=-wanted[1] % STEP)
-    image, mask = call.images[0], call.mask
-    if call.operation == "OUTPAINT":
-        image, mask = await padded(image, replace(at, right=at.right + rest.right, bottom=at.bottom + rest.bottom))
-    elif rest != Margins():
-        image, mask = (await padded(image, rest))[0], (await padded(mask, rest))[0] if mask else None
-    drawn = (wanted[0] + rest.right, wanted[1] + rest.bottom)
-    return Shaped(replace(call, images=(image,), mask=mask, width=drawn[0], height=drawn[1]), drawn, wanted)
 
 
 async def sources(call: ProviderCall) -> Body:

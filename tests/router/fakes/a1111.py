@@ -1,6 +1,7 @@
 """A strict web UI of AUTOMATIC1111 with `--api --api-auth`: one checkpoint, one upscaler, ControlNet with one model.
 
-Failures are the keys of `FAILURES`. The prompt `steps` waits until its progress was asked for (twice, where there is such a route).
+Failures are the keys of `FAILURES`. The prompt `steps` waits until its progress was asked for, twice where
+there is such a route.
 """
 
 from __future__ import annotations
