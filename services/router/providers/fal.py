@@ -48,6 +48,8 @@ JWKS = "https://rest.fal.ai/.well-known/jwks.json"
 SHORT_TIMEOUT = 15.0
 OUTPUT_TRIES = 3
 OUTPUT_PAUSE = 0.3
+PRICED = "fal-ai/flux/dev"
+"""An endpoint whose price is asked for to see whether a key is accepted."""
 PACE = Pace(0.5, 2.0)
 HEADERS: Mapping[str, str] = {
     "X-Fal-No-Retry": "1",
@@ -122,10 +124,12 @@ class Fal(Provider):
             raise error_of(answer)
 
     async def check(self) -> str:
-        """The account's credits; the key must be allowed to see them."""
-        url = f"{self._platform}/account/billing?expand=credits"
-        with asking():
-            answer = await self._http.send(HttpRequest("GET", url, SHORT_TIMEOUT, self._headers()))
+        """The account's credits; with a key that may not see them, whether it is accepted."""
+        answer = await self._asked("account/billing?expand=credits")
+        if answer.status in (401, 403):
+            accepted = await self._asked(f"models/pricing?endpoint_id={quote(PRICED, safe='')}")
+            if accepted.status == 200:
+                return "the key is accepted, and may not see what is left"
         if answer.status != 200:
             raise error_of(answer)
         told = await json_of(answer.body)
@@ -144,6 +148,10 @@ class Fal(Provider):
             raise CallBackRefusedError("it names no order") from error
         path = f"{call_back.query.get(OF, '')}/requests/{told}"
         return path if ORDER.fullmatch(path) else told
+
+    async def _asked(self, path: str) -> HttpAnswer:
+        with asking():
+            return await self._http.send(HttpRequest("GET", f"{self._platform}/{path}", SHORT_TIMEOUT, self._headers()))
 
     def _order(self, call: ProviderCall, body: bytes) -> HttpRequest:
         url = f"{self._base}/{call.model}"

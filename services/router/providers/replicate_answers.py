@@ -71,7 +71,7 @@ def final(answer: HttpAnswer, request_id: str, progress: Callable[[int, int], No
 
 
 def steps_of(logs: object) -> tuple[int, int] | None:
-    """Step and steps, as the last progress bar (`3/12 [00:01`) in a prediction's logs has them; many models draw one."""
+    """Step and steps, as the last progress bar (`3/12 [00:01`) in a prediction's logs has them; many models log one."""
     bars = BAR.findall(logs[-LOG_TAIL:]) if isinstance(logs, str) else []
     step, steps = (int(number) for number in bars[-1]) if bars else (0, 0)
     return (step, steps) if 0 < step <= steps else None

@@ -144,6 +144,8 @@ class FalFake(VendorFake):
 
     key = "fal-id:fal-secret"
     asynchronous = True
+    admin = True
+    """Whether the key may see the account's credits."""
     units = "1.5"
     """Billed units that outputs tell."""
 
@@ -254,12 +256,16 @@ class FalFake(VendorFake):
         return web.json_response({"status": "CANCELLATION_REQUESTED"}, status=202)
 
     async def _pricing(self, request: web.Request) -> web.Response:
+        if refused := self._refused(request):
+            return refused
         self.priced += 1
         endpoint = request.query["endpoint_id"]
         price = {"endpoint_id": endpoint, "unit_price": 0.025, "unit": "megapixel", "currency": "USD"}
-        return self._refused(request) or web.json_response({"prices": [price], "has_more": False, "next_cursor": None})
+        return web.json_response({"prices": [price], "has_more": False, "next_cursor": None})
 
     async def _billing(self, request: web.Request) -> web.Response:
+        if not self.admin:
+            return FAILURES["forbidden"]()
         told = {"username": "acme", "credits": {"current_balance": 24.5, "currency": "USD"}}
         return self._refused(request) or web.json_response(told)
 

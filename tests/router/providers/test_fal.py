@@ -181,3 +181,13 @@ async def test_payloads_are_not_kept_where_the_account_says_so(harness: FalHarne
 
 async def test_check_tells_what_is_left(harness: FalHarness) -> None:
     assert await harness.open().check() == "account acme, 24.5 USD left"
+
+
+async def test_check_accepts_a_key_that_may_not_see_what_is_left(harness: FalHarness) -> None:
+    harness.fake.admin = False
+    assert await harness.open().check() == "the key is accepted, and may not see what is left"
+    with pytest.raises(ProviderError) as caught:
+        await Fal(
+            Account("stub", "", SecretStr("x"), settings={"platform": f"{harness.fake.origin}/platform"}), harness.http
+        ).check()
+    assert caught.value.kind is ErrorKind.AUTHENTICATION
