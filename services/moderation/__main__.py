@@ -17,6 +17,7 @@ from mesh.migrate import upgrade
 from services.moderation.assembly import Moderation, Outside, layers
 from services.moderation.blocklist import SOURCE, BlocklistError, read_blocklist
 from services.moderation.checkpoints import open_checkpoints
+from services.moderation.classifiers import ClassifierError
 from services.moderation.classifiers.sentence_encoder import EncoderFileError
 from services.moderation.classifiers.sentence_heads import HeadsError
 from services.moderation.config import ModerationSettings
@@ -58,6 +59,9 @@ async def main(stopping: asyncio.Event) -> None:
             moderation = Moderation(settings, outside, book)
         except (EncoderFileError, HeadsError) as error:
             sys.stderr.write(f"{error}\nIMAGEMESH_ENCODER= (empty) runs without the text classifier\n")
+            raise SystemExit(2) from error
+        except ClassifierError as error:
+            sys.stderr.write(f"{error}\n")
             raise SystemExit(2) from error
         await moderation.store.block(blocked, SOURCE)
         await bus.start()

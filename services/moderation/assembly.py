@@ -27,7 +27,7 @@ from services.moderation import combining, image_pipeline, wire
 from services.moderation.audit_parts import Audit
 from services.moderation.audit_service import AuditService
 from services.moderation.checkpoints import CheckpointStore
-from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS, sentence
+from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS, open_nsfw, sentence
 from services.moderation.config import ModerationSettings
 from services.moderation.image_pipeline import ImagePipeline
 from services.moderation.judging import Judge
@@ -49,7 +49,8 @@ LAYERS = (combining.LAYER, image_pipeline.LAYER, *TEXT_CLASSIFIERS, *IMAGE_CLASS
 
 def layers(settings: ModerationSettings) -> tuple[str, ...]:
     """The names of the layers that judge in this process; a policy may require these."""
-    return LAYERS if settings.encoder else tuple(name for name in LAYERS if name != sentence.NAME)
+    off = {name for name, on in ((sentence.NAME, settings.encoder), (open_nsfw.NAME, settings.picture_model)) if not on}
+    return tuple(name for name in LAYERS if name not in off)
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ class ModerationSettings(Settings):
     encoder: str = Field(
         str(ENCODER), description="Folder of the text classifier's encoder; empty runs without that classifier."
     )
+    picture_model: bool = Field(True, description="Whether the built-in classifier looks for sexual pictures.")
     images_working: int = Field(8, ge=1, le=256, description="Pictures held in memory at the same time.")
     audit_checkpoints: str = Field(
         "", description="Where the audit's checkpoints are copied to: file:///directory or s3://bucket/prefix."

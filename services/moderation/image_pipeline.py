@@ -8,37 +8,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from hashlib import sha256
-from typing import Any
-
-import numpy as np
-from PIL import Image
 
 from mesh import imaging
 from mesh.errors import Unavailable
-from services.moderation.classifiers.base import ImageClassifier, Picture
+from services.moderation.classifiers.base import ImageClassifier
+from services.moderation.decoding import Inspection, inspect
 from services.moderation.layers import Outcome, classify, outcome
-from services.moderation.perceptual import Fingerprint, Grey, HashTable, fingerprint
+from services.moderation.perceptual import HashTable
 from services.moderation.policies import Policy
 from services.moderation.verdicts import Decision, Finding
 
 LAYER = "perceptual-hash"
 MODEL_VERSION = "phash-64"
 INLINE_ENTRIES = 2_000  # blocked pictures that are compared within a millisecond
-SAMPLES = 256  # pixels a side that are looked at for the hash
-THUMBNAIL = 64  # pixels a side, at least, that go into it
-PLAIN = ("srgb", "b-w")  # what needs no conversion
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # by the number of bands
-
-
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What decoding a picture tells: the hash of its bytes, its size, and what it looks like."""
-
-    picture: Picture
-    sha256: str
-    fingerprint: Fingerprint
 
 
 class ImagePipeline:
@@ -100,45 +82,3 @@ def _warm_up() -> None:
 
     noise = pyvips.Image.gaussnoise(64, 64, mean=128, sigma=40).cast("uchar")
     inspect(bytes(noise.write_to_buffer(".png")))
-
-
-def inspect(data: bytes) -> Inspection:
-    """Hashes, decodes and shrinks; for worker threads."""
-    lazy, info = imaging.open_image(data)
-    if _animated(lazy, data):
-        raise imaging.unreadable("it is animated; send a single picture")
-    return Inspection(
-        Picture(data, info.format, info.width, info.height),
-        sha256(data).hexdigest(),
-        fingerprint(_grey(_decoded(lazy))),
-    )
-
-
-def _animated(lazy: Any, data: bytes) -> bool:
-    """More than one frame: the decoder would show only the first, and the others would go unjudged."""
-    if lazy.get_typeof("n-pages") and lazy.get("n-pages") > 1:
-        return True
-    return b"acTL" in data[: data.find(b"IDAT")] if imaging.sniff(data) == "png" else False
-
-
-def _decoded(lazy: Any) -> Image.Image:
-    """Every pixel in memory, as 8-bit grey or colour; truncated and damaged files end here."""
-    import pyvips
-
-    plain = lazy if lazy.interpretation in PLAIN else lazy.colourspace("srgb")
-    try:
-        pixels = (plain if plain.format == "uchar" else plain.cast("uchar")).write_to_memory()
-    except pyvips.Error as error:
-        raise imaging.unreadable("it is truncated or damaged") from error
-    return Image.frombuffer(MODES[plain.bands], (plain.width, plain.height), pixels, "raw", MODES[plain.bands], 0, 1)
-
-
-def _grey(image: Image.Image) -> Grey:
-    """A small grey picture: sampled, then averaged, since averaging all pixels costs as much as decoding them."""
-    step = max(1, min(image.size) // SAMPLES)
-    if step > 1:
-        image = image.resize((image.width // step, image.height // step), Image.Resampling.NEAREST)
-    if image.mode in ("LA", "RGBA"):
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    across, down = max(1, image.width // THUMBNAIL), max(1, image.height // THUMBNAIL)
-    return np.asarray(image.convert("L").reduce((across, down)))

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from services.moderation.classifiers import sentence
-from services.moderation.classifiers.base import Capability, ImageClassifier, Picture, TextClassifier
+from services.moderation.classifiers import open_nsfw, sentence
+from services.moderation.classifiers.base import Capability, ClassifierError, ImageClassifier, Picture, TextClassifier
 from services.moderation.config import ModerationSettings
 
-TEXT_CLASSIFIERS: Mapping[str, Callable[[ModerationSettings], TextClassifier | None]] = {sentence.NAME: sentence.make}
-IMAGE_CLASSIFIERS: Mapping[str, Callable[[ModerationSettings], ImageClassifier | None]] = {}
+TextFactory = Callable[[ModerationSettings], TextClassifier | None]
+ImageFactory = Callable[[ModerationSettings], ImageClassifier | None]
 
-__all__ = ["IMAGE_CLASSIFIERS", "TEXT_CLASSIFIERS", "Capability", "ImageClassifier", "Picture", "TextClassifier"]
+TEXT_CLASSIFIERS: Mapping[str, TextFactory] = {sentence.NAME: sentence.make}
+IMAGE_CLASSIFIERS: Mapping[str, ImageFactory] = {open_nsfw.NAME: open_nsfw.make}
+
+__all__ = [
+    "IMAGE_CLASSIFIERS",
+    "TEXT_CLASSIFIERS",
+    "Capability",
+    "ClassifierError",
+    "ImageClassifier",
+    "Picture",
+    "TextClassifier",
+]

@@ -7,10 +7,20 @@ categories it covers; what no loaded classifier and no other layer covers is `no
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
+import numpy.typing as npt
+
 from services.moderation.verdicts import Category, Finding, Text
+
+Pixels = npt.NDArray[np.uint8]
+"""A picture in memory: height, width, and red, green and blue from 0 to 255."""
+
+
+class ClassifierError(Exception):
+    """A classifier that the settings ask for and that cannot be made; the text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -19,22 +29,31 @@ class Capability:
 
     categories: those it gives scores for. version: of the model, kept with every finding. timeout: seconds that one
     judgement may take, waiting included. languages: those it understands (BCP 47 primary tags); empty: any.
+    external: content leaves the mesh for it, so what is blocked by its hash is not shown to it. on_demand: it judges
+    only under policies that name it in `required_layers`.
     """
 
     categories: frozenset[Category]
     version: str
     timeout: float = 5.0
     languages: frozenset[str] = frozenset()
+    external: bool = False
+    on_demand: bool = False
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that passed the safe decoder. `data` are the encoded bytes; sizes in pixels."""
+    """A picture that passed the safe decoder. `data` are the encoded bytes; sizes in pixels.
+
+    views: it, upright and small, in every way that it can be looked at: over white, without its transparency, whole,
+    and in squares where it is long. About 256 to 511 pixels a side, less where the picture has less; ten at most.
+    """
 
     data: bytes
     format: str
     width: int
     height: int
+    views: tuple[Pixels, ...] = field(default=(), compare=False, repr=False)
 
 
 class TextClassifier(Protocol):
