@@ -8,6 +8,7 @@ from tests.router.fakes.a1111 import A1111Fake
 from tests.router.fakes.bedrock import BedrockFake
 from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.fal import FalFake
+from tests.router.fakes.google import GoogleFake
 from tests.router.fakes.huggingface import HuggingFaceFake
 from tests.router.fakes.ideogram import IdeogramFake
 from tests.router.fakes.modelslab import ModelsLabFake
@@ -27,6 +28,7 @@ from tests.router.providers.harness_bfl import (
     UltraHarness,
 )
 from tests.router.providers.harness_fal import FalHarness
+from tests.router.providers.harness_google import GeminiHarness, ImagenHarness, VertexHarness
 from tests.router.providers.harness_huggingface import EndpointHarness, RouterHarness
 from tests.router.providers.harness_ideogram import IdeogramHarness, IdeogramV1Harness
 from tests.router.providers.harness_imagemesh import OwnEngineHarness
@@ -56,6 +58,9 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "bfl-kontext": KontextHarness,
     "bfl-ultra": UltraHarness,
     "fal": FalHarness,
+    "google": GeminiHarness,
+    "google-imagen": ImagenHarness,
+    "google-vertex": VertexHarness,
     "huggingface": RouterHarness,
     "huggingface-endpoint": EndpointHarness,
     "ideogram": IdeogramHarness,
@@ -80,6 +85,7 @@ FAKES: Mapping[str, type[VendorFake]] = {
     "bedrock": BedrockFake,
     "bfl": BflFake,
     "fal": FalFake,
+    "google": GoogleFake,
     "huggingface": HuggingFaceFake,
     "ideogram": IdeogramFake,
     "replicate": ReplicateFake,
