@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from services.router.providers.base import Capabilities, ProviderCall
@@ -128,6 +129,7 @@ FAMILIES: Mapping[str, Family] = {
 """By the beginning of the model's name; the longest that fits counts."""
 
 
+@cache
 def capabilities(variant: str) -> Capabilities:
     """What a family's models can do; without a variant, what any of them can.
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from services.router.providers.base import Capabilities, ProviderCall
@@ -158,6 +159,7 @@ SURFACES: Mapping[str, Mapping[str, Family]] = {"": V2, "v1": V1}
 """By the account's variant."""
 
 
+@cache
 def capabilities(variant: str) -> Capabilities:
     """What the models of a surface can do.
 
