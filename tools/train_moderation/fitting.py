@@ -22,9 +22,18 @@ REVIEW, BLOCK = 0.6, 0.85  # of the default policy
 
 # Shares of benign training prompts that may reach REVIEW and BLOCK by any head, in image-model style and otherwise.
 # The others hold many sentences written to look harmful, so their share is far above that of ordinary captions.
-# Pictures of cruelty are the worst to miss, so those two heads may err more often than the others.
 IMAGE_STYLE, OTHERWISE = (0.09, 0.012), (0.13, 0.02)
-LENIENCY = {Category.VIOLENCE: 2.5, Category.GORE: 1.5}
+# How they are divided: what unseen exemplars of a category need, and most for cruelty, which is the worst to miss.
+LENIENCY = {
+    Category.SEXUAL: 0.4,
+    Category.VIOLENCE: 3.0,
+    Category.GORE: 1.0,
+    Category.HATE: 1.5,
+    Category.HARASSMENT: 1.5,
+    Category.SELF_HARM: 1.2,
+    Category.ILLEGAL: 1.2,
+    Category.WEAPONS: 0.6,
+}
 LEAST_GAP = 0.4  # of the logits at REVIEW and BLOCK
 
 # An exemplar of one may well be one of the others too: it is no negative example for them.
@@ -133,7 +142,7 @@ def _scale(prompts: Sequence[Prompt], unseen: Floats) -> tuple[Floats, Floats]:
 
 def _limits(logits: Floats, share: float) -> Floats:
     """Logits, at like quantiles in each category, that `share` of the prompts reach in any of them."""
-    leniency = np.array([LENIENCY.get(category, 1.0) for category in LEARNED])
+    leniency = np.array([LENIENCY[category] for category in LEARNED])
     low, high = 0.0, share
     for _ in range(40):
         middle = (low + high) / 2
