@@ -36,6 +36,7 @@ from services.router.api_key_service import ApiKeyService
 from services.router.bootstrap import ensure_key
 from services.router.cache_store import CacheStore
 from services.router.catalog_service import CatalogService
+from services.router.checking import Checks
 from services.router.config import ApiSettings
 from services.router.evaluation_service import EvaluationService
 from services.router.health import NoHealth, ProviderHealth
@@ -45,6 +46,7 @@ from services.router.key_store import KeyStore
 from services.router.ledger_store import LedgerStore
 from services.router.limits import Limits
 from services.router.planning import Planner
+from services.router.providers.base import Provider
 from services.router.submission import Submission
 from services.router.tables import outbox
 from services.router.template_service import TemplateService
@@ -69,6 +71,8 @@ class Outside:
     planner: Planner
     urls: Urls
     health: ProviderHealth = field(default_factory=NoHealth)
+    providers: Mapping[str, Provider] = field(default_factory=dict)
+    """Opened to be checked and to verify call backs; the API draws nothing."""
     checks: Mapping[str, Check] = field(default_factory=dict)
 
 
@@ -120,7 +124,7 @@ class Api:
             (job_service_pb2, jobs, job_service_pb2_grpc.add_JobServiceServicer_to_server),
             (
                 catalog_service_pb2,
-                CatalogService(outside.planner, outside.health),
+                CatalogService(outside.planner, outside.health, Checks(outside.planner.catalog, outside.providers)),
                 catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server,
             ),
             (

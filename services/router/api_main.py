@@ -26,7 +26,7 @@ from services.router.own_models import OwnModels
 from services.router.peers.inference import InferencePeer
 from services.router.planning import Planner
 from services.router.providers import Connections, open_providers, option_faults
-from services.router.providers.base import Capabilities
+from services.router.providers.base import Capabilities, Provider
 from services.router.providers.http import PooledHttpClient
 from services.router.providers.routes import load_checked
 from services.router.signals import BREAKER
@@ -44,11 +44,12 @@ async def run_api(settings: ApiSettings, environment: Mapping[str, str], stoppin
     async with AsyncExitStack() as closing:
         catalog, able = load_checked(settings.catalog, environment)
         outside = await _open(settings, catalog, able, closing)
+        outside = replace(outside, providers=_providers(settings, catalog, environment, closing))
         serving = Api(settings, outside)
         await outside.bus.start()
         await serving.start()
         closing.push_async_callback(serving.stop)
-        hooks = _hooks(settings, environment, outside, catalog, closing)
+        hooks = _hooks(settings, outside)
         await hooks.start()
         closing.push_async_callback(hooks.stop)
         await stopping.wait()
@@ -76,23 +77,23 @@ async def _open(
         closing.push_async_callback(background.stop)
     planner = Planner(replace(catalog, conflicts=own.reasons), attempts, option_faults(able))
     checks = {"storage": lambda: check_connected(storage, "storage"), "catalog": own.check}
-    return Outside(database, bus, planner, StorageUrls(storage), observed, checks)
+    return Outside(database, bus, planner, StorageUrls(storage), observed, checks=checks)
 
 
-def _hooks(
-    settings: ApiSettings,
-    environment: Mapping[str, str],
-    outside: Outside,
-    catalog: Catalog,
-    closing: AsyncExitStack,
-) -> Hooks:
-    """The port for vendors' call backs; this process opens providers only to verify them."""
+def _providers(
+    settings: ApiSettings, catalog: Catalog, environment: Mapping[str, str], closing: AsyncExitStack
+) -> Mapping[str, Provider]:
+    """Providers to be checked and to verify call backs; nothing is ordered here."""
     http = PooledHttpClient()
-    inference = open_channel(ChannelConfig(settings.inference_target))
+    inference = open_channel(ChannelConfig(settings.inference_target, settings.mesh_token.get_secret_value()))
     for close in (http.close, inference.close):
         closing.push_async_callback(close)
     breakers = Breakers(BreakerConfig(), time.monotonic)
-    providers = open_providers(catalog, environment, Connections(http, inference), breakers)
+    return open_providers(catalog, environment, Connections(http, inference), breakers)
+
+
+def _hooks(settings: ApiSettings, outside: Outside) -> Hooks:
+    """The port for vendors' call backs."""
     addresses = CallBackAddresses(settings.mesh_token.get_secret_value(), settings.public_callback_url)
-    desk = Desk(providers, addresses, CallBackStore(outside.database).note, outside.bus.signal)
+    desk = Desk(outside.providers, addresses, CallBackStore(outside.database).note, outside.bus.signal)
     return Hooks(HooksConfig(settings.host, settings.hooks_port), desk)

@@ -13,10 +13,18 @@ from mesh.errors import unimplemented
 from mesh.paging import decode_token, encode_token, page_size
 from mesh.validation import check
 from services.router import quoting
+from services.router.checking import Checks
 from services.router.health import ProviderHealth
 from services.router.planning import Planner, PlanRequest
 from services.router.versions import allows_model
-from services.router.wire_catalog import PAGE_RULES, model_to_proto, provider_to_proto, quote_to_proto
+from services.router.wire_catalog import (
+    CHECK_RULES,
+    PAGE_RULES,
+    check_to_proto,
+    model_to_proto,
+    provider_to_proto,
+    quote_to_proto,
+)
 from services.router.wire_job import read_creation
 
 Listing = pb.ListModelsRequest | pb.ListProvidersRequest
@@ -25,9 +33,10 @@ Listing = pb.ListModelsRequest | pb.ListProvidersRequest
 class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
     """Models, providers, quotes."""
 
-    def __init__(self, planner: Planner, health: ProviderHealth) -> None:
+    def __init__(self, planner: Planner, health: ProviderHealth, checks: Checks) -> None:
         self._planner = planner
         self._health = health
+        self._checks = checks
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Any) -> pb.ListModelsResponse:
         """The models that the key may use, by id."""
@@ -53,6 +62,12 @@ class CatalogService(catalog_service_pb2_grpc.CatalogServiceServicer):
         spec, options = read_creation(request)
         wanted = PlanRequest(spec, options, models=allowlist(principal()), tenant=principal().tenant)
         return quote_to_proto(quoting.offers(self._planner, wanted))
+
+    async def CheckProvider(self, request: pb.CheckProviderRequest, context: Any) -> pb.CheckProviderResponse:
+        """Whether a provider would take our orders."""
+        check(request, CHECK_RULES)
+        found = await self._checks.check(request.provider_id)
+        return pb.CheckProviderResponse(accounts=[check_to_proto(account) for account in found])
 
     async def SetProviderState(self, request: pb.SetProviderStateRequest, context: Any) -> pb.SetProviderStateResponse:
         """For later."""

@@ -12,12 +12,14 @@ from services.router import wire
 from services.router.candidates import Candidate
 from services.router.capabilities import Capabilities
 from services.router.catalog import Account, Catalog, DataTerms, ModelEntry, Passthrough, ProviderEntry, Route
+from services.router.checking import AccountCheck
 from services.router.health import Health, RouteHealth
 from services.router.money import USD
 from services.router.planning import Prospect
 from services.router.pricing import BasePrice
 from services.router.quoting import explain
 
+CHECK_RULES = (Rule("provider_id", length(1, 200), "name a provider of the catalog"),)
 PAGE_RULES = (Rule("page_token", length(0, 1024), "use the token of the page before"),)
 
 
@@ -219,3 +221,13 @@ def day_to_proto(day: datetime.date | None) -> timestamp_pb2.Timestamp | None:
         return None
     midnight = datetime.datetime.combine(day, datetime.time(), datetime.UTC)
     return wire.time_to_proto(round(midnight.timestamp()) * wire.US_PER_SECOND)
+
+
+def check_to_proto(found: AccountCheck) -> catalog_service_pb2.AccountCheck:
+    """One account's check."""
+    return catalog_service_pb2.AccountCheck(
+        account=found.account,
+        outcome=wire.enum_number(catalog_service_pb2.CheckOutcome, found.outcome.value),
+        told=found.told,
+        duration=wire.duration_to_proto(found.seconds),
+    )

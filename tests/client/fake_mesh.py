@@ -317,6 +317,12 @@ class Catalog(catalog_service_pb2_grpc.CatalogServiceServicer):
         provider.data_terms.retention.FromSeconds(86_400)
         return catalog_service_pb2.ListProvidersResponse(providers=[provider])
 
+    def CheckProvider(self, request: Any, context: Any) -> Any:
+        passed = catalog_service_pb2.CHECK_OUTCOME_PASSED
+        outcome = catalog_service_pb2.CHECK_OUTCOME_FAILED if request.provider_id == "keyless" else passed
+        checked = catalog_service_pb2.AccountCheck(account="main", outcome=outcome, told="12.50 credits left")
+        return catalog_service_pb2.CheckProviderResponse(accounts=[checked])
+
     def Quote(self, request: Any, context: Any) -> Any:
         if request.options.max_cost.nanos == 1:
             refuse(context, Refusal("FAILED_PRECONDITION", "MAX_COST_EXCEEDED", "every candidate costs more"))

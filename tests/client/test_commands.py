@@ -91,6 +91,7 @@ def test_unknown_jobs(command: Command, name: str) -> None:
         (("models",), ["v1, v2 (5 % of tenants)", "MIT; commercial use", "2027-03-15 with imagemesh"]),
         (("providers",), ["imagemesh", "enabled", "demo: 4 calls, 0% failed, half took at most 1.5 s"]),
         (("providers",), ["main (eu, 2 units)", "eu, kept 1 days, trained on", "imagemesh:owner/*"]),
+        (("providers", "check", "imagemesh"), ["main", "passed", "12.50 credits left"]),
         (("quote", "a circle"), ["imagemesh", "demo", "0.0025 USD", "1 image x 0.0025", "step", "a list, 2026-11-20"]),
         (("quote", "a circle", "--may-drop", "seed", "--may-drop", "size"), ["seed, size"]),
         (("usage",), ["all", "3", "4", "1.5 USD", "10 USD", "queued jobs", "2 of 100"]),
@@ -109,6 +110,7 @@ def test_tables(command: Command, arguments: tuple[str, ...], words: list[str]) 
     [
         (("models",), [catalog_service_pb2.ListModelsResponse]),
         (("providers",), [catalog_service_pb2.ListProvidersResponse]),
+        (("providers", "check", "imagemesh"), [catalog_service_pb2.CheckProviderResponse]),
         (("quote", "a"), [catalog_service_pb2.QuoteResponse]),
         (("jobs",), [job_service_pb2.ListJobsResponse]),
         (("usage",), [usage_service_pb2.GetUsageResponse, usage_service_pb2.GetLimitsResponse]),
@@ -200,3 +202,8 @@ def test_nobody_at_the_target(command: Command, mesh: FakeMesh, monkeypatch: pyt
     result = command("jobs", IMAGEMESH_TARGET="127.0.0.1:9")
     assert result.exit_code == 1
     assert result.stderr.startswith("imagemesh: 127.0.0.1:9 does not answer: `imagemesh status`")
+
+
+def test_a_failed_check_is_told_by_the_exit_code(command: Command) -> None:
+    result = command("providers", "check", "keyless")
+    assert (result.exit_code, "failed" in result.stdout) == (1, True)

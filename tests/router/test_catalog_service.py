@@ -24,12 +24,15 @@ from mesh.errors import Code, MeshError, Unauthenticated
 from mesh.server import Server, ServerConfig
 from mesh.status import from_rpc_error
 from services.router.catalog_service import CatalogService
+from services.router.checking import AccountCheck, CheckOutcome, Checks
 from services.router.health import Health, RouteHealth
 from services.router.ledger import Balance
 from services.router.ledger_store import Entry, EntryFilter, UsageRange, UsageRow
 from services.router.planning import Planner
+from services.router.providers.errors import ErrorKind, NothingToCheckError, ProviderError
 from services.router.usage_service import UsageService
 from tests.router.catalogs import document, load, model, provider, route
+from tests.router.rig import ScriptedProvider
 
 TODAY = datetime.date(2026, 11, 20)
 NOON_US = 1_795_176_000_000_000
@@ -50,6 +53,13 @@ class Verifier:
 class SeenHealth:
     async def snapshot(self) -> Health:
         return {("acme", "painter"): RouteHealth("OPEN", 5_000_000, 1.5, 3.0, 0.25, 8)}
+
+
+class Checkable(ScriptedProvider):
+    """Has credits left."""
+
+    async def check(self) -> str:
+        return "12.50 credits left"
 
 
 class Ledger:
@@ -96,7 +106,7 @@ async def channel(tmp_path: Path, ledger: Ledger) -> AsyncIterator[grpc.aio.Chan
     for module, servicer, register in (
         (
             catalog_service_pb2,
-            CatalogService(planner, SeenHealth()),
+            CatalogService(planner, SeenHealth(), Checks(catalog, {"acme": Checkable("acme")})),
             catalog_service_pb2_grpc.add_CatalogServiceServicer_to_server,
         ),
         (
@@ -281,3 +291,46 @@ async def test_usage_by_day(usage_stub: Any, ledger: Ledger) -> None:
 async def test_a_wrong_range_or_group_is_refused(usage_stub: Any, body: dict[str, Any]) -> None:
     request = json_format.ParseDict(body, usage_service_pb2.GetUsageRequest())
     assert (await refused(usage_stub.GetUsage(request, metadata=as_key()))).reason == "INVALID_FIELD"
+
+
+async def test_a_check_tells_what_the_vendor_told(channel: grpc.aio.Channel) -> None:
+    stub = catalog_service_pb2_grpc.CatalogServiceStub(channel)
+    request = catalog_service_pb2.CheckProviderRequest(provider_id="acme")
+    answer = await stub.CheckProvider(request, metadata=as_key("operator"))
+    (found,) = answer.accounts
+    assert (found.account, found.told) == ("default", "12.50 credits left")
+    assert found.outcome == catalog_service_pb2.CHECK_OUTCOME_PASSED
+
+
+@pytest.mark.parametrize(
+    ("name", "reason", "says"),
+    [
+        ("acmee", "PROVIDER_NOT_FOUND", "did you mean acme"),
+        ("keyless", "NO_CANDIDATE", "set KEYLESS_KEY"),
+        ("", "INVALID_FIELD", "provider_id"),
+    ],
+)
+async def test_what_cannot_be_checked_is_told_why(channel: grpc.aio.Channel, name: str, reason: str, says: str) -> None:
+    stub = catalog_service_pb2_grpc.CatalogServiceStub(channel)
+    call = stub.CheckProvider(catalog_service_pb2.CheckProviderRequest(provider_id=name), metadata=as_key("operator"))
+    error = await refused(call)
+    assert error.reason == reason
+    assert says in error.message
+
+
+@pytest.mark.parametrize(
+    ("failure", "outcome"),
+    [
+        (ProviderError(ErrorKind.AUTHENTICATION, "the key is not accepted"), CheckOutcome.FAILED),
+        (NothingToCheckError("acme"), CheckOutcome.NOT_OFFERED),
+    ],
+)
+async def test_a_failed_check_is_an_answer(tmp_path: Path, failure: ProviderError, outcome: CheckOutcome) -> None:
+    class Failing(ScriptedProvider):
+        async def check(self) -> str:
+            raise failure
+
+    catalog = load(tmp_path, document([provider("acme")], [model("painter", route("acme"))]))
+    (found,) = await Checks(catalog, {"acme": Failing("acme")}).check("acme")
+    assert isinstance(found, AccountCheck)
+    assert found.outcome is outcome

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from pydantic import SecretStr
 
-from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.errors import ErrorKind, NothingToCheckError, ProviderError
 from services.router.providers.options import OptionRule
 from services.router.providers.rates import RateHint
 from services.router.providers.webhooks import CallBack, CallBackRefusedError
@@ -257,9 +257,9 @@ class Provider(ABC):
         """One cheap authenticated call that draws nothing; what it told, for people (`12.50 credits left`).
 
         Raises:
-            ProviderError: as `submit` would; BAD_REQUEST when the vendor has no such call.
+            ProviderError: as `submit` would; NothingToCheckError when the vendor has no such call.
         """
-        raise ProviderError(ErrorKind.BAD_REQUEST, f"{self.name} has no call that costs nothing")
+        raise NothingToCheckError(self.name)
 
     async def verify(self, call_back: CallBack) -> str:
         """The provider's request id that a call back is about. Only with `Capabilities.webhooks`.

@@ -127,3 +127,10 @@ class ProviderError(Exception):
 
     def __repr__(self) -> str:
         return f"ProviderError({self.kind}, {self.message!r}, status={self.status})"
+
+
+class NothingToCheckError(ProviderError):
+    """The vendor has no authenticated call that draws nothing and costs nothing."""
+
+    def __init__(self, provider: str) -> None:
+        super().__init__(ErrorKind.BAD_REQUEST, f"{provider} has no call that costs nothing")

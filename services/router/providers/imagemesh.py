@@ -34,6 +34,8 @@ from services.router.providers.media import media_type_of
 THREAD_BYTES = 256 * 1024
 """Pictures above this are hashed in a thread."""
 
+CHECK_SECONDS = 5.0
+
 KINDS: Mapping[Code, ErrorKind] = {
     Code.INVALID_ARGUMENT: ErrorKind.BAD_REQUEST,
     Code.NOT_FOUND: ErrorKind.BAD_REQUEST,
@@ -91,6 +93,12 @@ class OwnEngine(Provider):
                 return await _collect(call, aiter(stream), listener)
             finally:
                 stream.cancel()
+
+    async def check(self) -> str:
+        """How busy the engine is."""
+        with _translated():
+            told = await self._stub.GetCapacity(inference_service_pb2.GetCapacityRequest(), timeout=CHECK_SECONDS)
+        return f"{len(told.models)} models loaded, {told.running} of {told.slots} slots busy, {told.waiting} waiting"
 
 
 @contextmanager

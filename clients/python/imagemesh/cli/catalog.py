@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from imagemesh.cli.failures import told
+from imagemesh.cli.failures import FAILED, told
 from imagemesh.cli.output import day, json_option, moment, money, plain, print_message, seconds, show, table
 from imagemesh.cli.session import Session
 from imagemesh.cli.wishes import options_of, wishes
@@ -20,6 +20,12 @@ UNITS = {
     catalog_pb2.PRICE_UNIT_SECOND: "second",
     catalog_pb2.PRICE_UNIT_TOKEN: "million tokens",
     catalog_pb2.PRICE_UNIT_GPU_SECOND: "GPU second",
+}
+OUTCOMES = {
+    catalog_service_pb2.CHECK_OUTCOME_UNSPECIFIED: "",
+    catalog_service_pb2.CHECK_OUTCOME_PASSED: "passed",
+    catalog_service_pb2.CHECK_OUTCOME_FAILED: "failed",
+    catalog_service_pb2.CHECK_OUTCOME_NOT_OFFERED: "nothing to check",
 }
 USES = {"yes": "commercial use", "conditions": "commercial use under conditions", "no": "no commercial use"}
 
@@ -39,11 +45,36 @@ def models(session: Session, as_json: bool) -> None:
     show(table("model", "available", *columns, rows=rows))
 
 
-@click.command()
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def providers(context: click.Context, as_json: bool) -> None:
+    """List the providers with their health, or check one."""
+    if context.invoked_subcommand is None:
+        _list_providers(context.obj, as_json)
+
+
+@providers.command("check")
+@click.argument("name")
 @json_option
 @click.pass_obj
-def providers(session: Session, as_json: bool) -> None:
-    """List the providers with their health."""
+def check_provider(session: Session, name: str, as_json: bool) -> None:
+    """Make one cheap authenticated call at provider NAME with each of its accounts; nothing is drawn or spent."""
+    request = catalog_service_pb2.CheckProviderRequest(provider_id=name)
+    with session.client() as client, told():
+        answer = client.call(client.catalog.CheckProvider, request)
+    if as_json:
+        print_message(answer)
+    else:
+        rows = [
+            (found.account, OUTCOMES[found.outcome], found.told, seconds(found.duration)) for found in answer.accounts
+        ]
+        show(table("account", "result", "told", "took", rows=rows))
+    if any(found.outcome == catalog_service_pb2.CHECK_OUTCOME_FAILED for found in answer.accounts):
+        raise SystemExit(FAILED)
+
+
+def _list_providers(session: Session, as_json: bool) -> None:
     with session.client() as client, told():
         answer = client.call(client.catalog.ListProviders, catalog_service_pb2.ListProvidersRequest(page_size=PAGE))
     if as_json:

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from imagemesh.router.v1 import catalog_pb2 as imagemesh_dot_router_dot_v1_dot_catalog__pb2
 from imagemesh.router.v1 import job_pb2 as imagemesh_dot_router_dot_v1_dot_job__pb2
 from imagemesh.type.v1 import access_pb2 as imagemesh_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)imagemesh/router/v1/catalog_service.proto\x12\x13imagemesh.router.v1\x1a!imagemesh/router/v1/catalog.proto\x1a\x1dimagemesh/router/v1/job.proto\x1a\x1eimagemesh/type/v1/access.proto\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.imagemesh.router.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x14ListProvidersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x15ListProvidersResponse\x12\x30\n\tproviders\x18\x01 \x03(\x0b\x32\x1d.imagemesh.router.v1.Provider\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"s\n\x0cQuoteRequest\x12\x31\n\x04spec\x18\x01 \x01(\x0b\x32#.imagemesh.router.v1.GenerationSpec\x12\x30\n\x07options\x18\x02 \x01(\x0b\x32\x1f.imagemesh.router.v1.JobOptions\";\n\rQuoteResponse\x12*\n\x06offers\x18\x01 \x03(\x0b\x32\x1a.imagemesh.router.v1.Offer\"o\n\x17SetProviderStateRequest\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x31\n\x05state\x18\x02 \x01(\x0e\x32\".imagemesh.router.v1.ProviderState\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"K\n\x18SetProviderStateResponse\x12/\n\x08provider\x18\x01 \x01(\x0b\x32\x1d.imagemesh.router.v1.Provider\"-\n\x14ReloadCatalogRequest\x12\x15\n\rvalidate_only\x18\x01 \x01(\x08\"\'\n\x15ReloadCatalogResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\t2\xb3\x04\n\x0e\x43\x61talogService\x12h\n\nListModels\x12&.imagemesh.router.v1.ListModelsRequest\x1a\'.imagemesh.router.v1.ListModelsResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12q\n\rListProviders\x12).imagemesh.router.v1.ListProvidersRequest\x1a*.imagemesh.router.v1.ListProvidersResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12Y\n\x05Quote\x12!.imagemesh.router.v1.QuoteRequest\x1a\".imagemesh.router.v1.QuoteResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12x\n\x10SetProviderState\x12,.imagemesh.router.v1.SetProviderStateRequest\x1a-.imagemesh.router.v1.SetProviderStateResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12o\n\rReloadCatalog\x12).imagemesh.router.v1.ReloadCatalogRequest\x1a*.imagemesh.router.v1.ReloadCatalogResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x42x\n\x16io.imagemesh.router.v1P\x01ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\xaa\x02\x13ImageMesh.Router.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)imagemesh/router/v1/catalog_service.proto\x12\x13imagemesh.router.v1\x1a\x1egoogle/protobuf/duration.proto\x1a!imagemesh/router/v1/catalog.proto\x1a\x1dimagemesh/router/v1/job.proto\x1a\x1eimagemesh/type/v1/access.proto\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.imagemesh.router.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"=\n\x14ListProvidersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"b\n\x15ListProvidersResponse\x12\x30\n\tproviders\x18\x01 \x03(\x0b\x32\x1d.imagemesh.router.v1.Provider\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"s\n\x0cQuoteRequest\x12\x31\n\x04spec\x18\x01 \x01(\x0b\x32#.imagemesh.router.v1.GenerationSpec\x12\x30\n\x07options\x18\x02 \x01(\x0b\x32\x1f.imagemesh.router.v1.JobOptions\";\n\rQuoteResponse\x12*\n\x06offers\x18\x01 \x03(\x0b\x32\x1a.imagemesh.router.v1.Offer\"o\n\x17SetProviderStateRequest\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\x12\x31\n\x05state\x18\x02 \x01(\x0e\x32\".imagemesh.router.v1.ProviderState\x12\x0c\n\x04\x65tag\x18\x03 \x01(\t\"K\n\x18SetProviderStateResponse\x12/\n\x08provider\x18\x01 \x01(\x0b\x32\x1d.imagemesh.router.v1.Provider\"-\n\x14ReloadCatalogRequest\x12\x15\n\rvalidate_only\x18\x01 \x01(\x08\"\'\n\x15ReloadCatalogResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\t\"+\n\x14\x43heckProviderRequest\x12\x13\n\x0bprovider_id\x18\x01 \x01(\t\"\x8e\x01\n\x0c\x41\x63\x63ountCheck\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x32\n\x07outcome\x18\x02 \x01(\x0e\x32!.imagemesh.router.v1.CheckOutcome\x12\x0c\n\x04told\x18\x03 \x01(\t\x12+\n\x08\x64uration\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"L\n\x15\x43heckProviderResponse\x12\x33\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32!.imagemesh.router.v1.AccountCheck*\x80\x01\n\x0c\x43heckOutcome\x12\x1d\n\x19\x43HECK_OUTCOME_UNSPECIFIED\x10\x00\x12\x18\n\x14\x43HECK_OUTCOME_PASSED\x10\x01\x12\x18\n\x14\x43HECK_OUTCOME_FAILED\x10\x02\x12\x1d\n\x19\x43HECK_OUTCOME_NOT_OFFERED\x10\x03\x32\xa4\x05\n\x0e\x43\x61talogService\x12h\n\nListModels\x12&.imagemesh.router.v1.ListModelsRequest\x1a\'.imagemesh.router.v1.ListModelsResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12q\n\rListProviders\x12).imagemesh.router.v1.ListProvidersRequest\x1a*.imagemesh.router.v1.ListProvidersResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12Y\n\x05Quote\x12!.imagemesh.router.v1.QuoteRequest\x1a\".imagemesh.router.v1.QuoteResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12o\n\rCheckProvider\x12).imagemesh.router.v1.CheckProviderRequest\x1a*.imagemesh.router.v1.CheckProviderResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12x\n\x10SetProviderState\x12,.imagemesh.router.v1.SetProviderStateRequest\x1a-.imagemesh.router.v1.SetProviderStateResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12o\n\rReloadCatalog\x12).imagemesh.router.v1.ReloadCatalogRequest\x1a*.imagemesh.router.v1.ReloadCatalogResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x42x\n\x16io.imagemesh.router.v1P\x01ZFgithub.com/imagemesh/imagemesh/clients/go/imagemesh/router/v1;routerv1\xaa\x02\x13ImageMesh.Router.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,30 +42,40 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CATALOGSERVICE'].methods_by_name['ListProviders']._serialized_options = b'\252\324\030\005\n\003\001\002\003'
   _globals['_CATALOGSERVICE'].methods_by_name['Quote']._loaded_options = None
   _globals['_CATALOGSERVICE'].methods_by_name['Quote']._serialized_options = b'\252\324\030\005\n\003\001\002\003'
+  _globals['_CATALOGSERVICE'].methods_by_name['CheckProvider']._loaded_options = None
+  _globals['_CATALOGSERVICE'].methods_by_name['CheckProvider']._serialized_options = b'\252\324\030\003\n\001\002'
   _globals['_CATALOGSERVICE'].methods_by_name['SetProviderState']._loaded_options = None
   _globals['_CATALOGSERVICE'].methods_by_name['SetProviderState']._serialized_options = b'\252\324\030\003\n\001\002'
   _globals['_CATALOGSERVICE'].methods_by_name['ReloadCatalog']._loaded_options = None
   _globals['_CATALOGSERVICE'].methods_by_name['ReloadCatalog']._serialized_options = b'\252\324\030\003\n\001\002'
-  _globals['_LISTMODELSREQUEST']._serialized_start=164
-  _globals['_LISTMODELSREQUEST']._serialized_end=222
-  _globals['_LISTMODELSRESPONSE']._serialized_start=224
-  _globals['_LISTMODELSRESPONSE']._serialized_end=313
-  _globals['_LISTPROVIDERSREQUEST']._serialized_start=315
-  _globals['_LISTPROVIDERSREQUEST']._serialized_end=376
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=378
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=476
-  _globals['_QUOTEREQUEST']._serialized_start=478
-  _globals['_QUOTEREQUEST']._serialized_end=593
-  _globals['_QUOTERESPONSE']._serialized_start=595
-  _globals['_QUOTERESPONSE']._serialized_end=654
-  _globals['_SETPROVIDERSTATEREQUEST']._serialized_start=656
-  _globals['_SETPROVIDERSTATEREQUEST']._serialized_end=767
-  _globals['_SETPROVIDERSTATERESPONSE']._serialized_start=769
-  _globals['_SETPROVIDERSTATERESPONSE']._serialized_end=844
-  _globals['_RELOADCATALOGREQUEST']._serialized_start=846
-  _globals['_RELOADCATALOGREQUEST']._serialized_end=891
-  _globals['_RELOADCATALOGRESPONSE']._serialized_start=893
-  _globals['_RELOADCATALOGRESPONSE']._serialized_end=932
-  _globals['_CATALOGSERVICE']._serialized_start=935
-  _globals['_CATALOGSERVICE']._serialized_end=1498
+  _globals['_CHECKOUTCOME']._serialized_start=1235
+  _globals['_CHECKOUTCOME']._serialized_end=1363
+  _globals['_LISTMODELSREQUEST']._serialized_start=196
+  _globals['_LISTMODELSREQUEST']._serialized_end=254
+  _globals['_LISTMODELSRESPONSE']._serialized_start=256
+  _globals['_LISTMODELSRESPONSE']._serialized_end=345
+  _globals['_LISTPROVIDERSREQUEST']._serialized_start=347
+  _globals['_LISTPROVIDERSREQUEST']._serialized_end=408
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=410
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=508
+  _globals['_QUOTEREQUEST']._serialized_start=510
+  _globals['_QUOTEREQUEST']._serialized_end=625
+  _globals['_QUOTERESPONSE']._serialized_start=627
+  _globals['_QUOTERESPONSE']._serialized_end=686
+  _globals['_SETPROVIDERSTATEREQUEST']._serialized_start=688
+  _globals['_SETPROVIDERSTATEREQUEST']._serialized_end=799
+  _globals['_SETPROVIDERSTATERESPONSE']._serialized_start=801
+  _globals['_SETPROVIDERSTATERESPONSE']._serialized_end=876
+  _globals['_RELOADCATALOGREQUEST']._serialized_start=878
+  _globals['_RELOADCATALOGREQUEST']._serialized_end=923
+  _globals['_RELOADCATALOGRESPONSE']._serialized_start=925
+  _globals['_RELOADCATALOGRESPONSE']._serialized_end=964
+  _globals['_CHECKPROVIDERREQUEST']._serialized_start=966
+  _globals['_CHECKPROVIDERREQUEST']._serialized_end=1009
+  _globals['_ACCOUNTCHECK']._serialized_start=1012
+  _globals['_ACCOUNTCHECK']._serialized_end=1154
+  _globals['_CHECKPROVIDERRESPONSE']._serialized_start=1156
+  _globals['_CHECKPROVIDERRESPONSE']._serialized_end=1232
+  _globals['_CATALOGSERVICE']._serialized_start=1366
+  _globals['_CATALOGSERVICE']._serialized_end=2042
 # @@protoc_insertion_point(module_scope)

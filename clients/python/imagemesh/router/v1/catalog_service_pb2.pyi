@@ -5,8 +5,10 @@ Reading models, providers and prices."""
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from imagemesh.router.v1 import catalog_pb2 as _catalog_pb2
 from imagemesh.router.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
@@ -19,6 +21,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _CheckOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CheckOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CheckOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CHECK_OUTCOME_UNSPECIFIED: _CheckOutcome.ValueType  # 0
+    """Never sent."""
+    CHECK_OUTCOME_PASSED: _CheckOutcome.ValueType  # 1
+    """The vendor answered and accepts the account."""
+    CHECK_OUTCOME_FAILED: _CheckOutcome.ValueType  # 2
+    """The vendor did not answer, or does not accept the account; `told` says why."""
+    CHECK_OUTCOME_NOT_OFFERED: _CheckOutcome.ValueType  # 3
+    """The vendor has no call that costs nothing."""
+
+class CheckOutcome(_CheckOutcome, metaclass=_CheckOutcomeEnumTypeWrapper):
+    """How an account's check went."""
+
+CHECK_OUTCOME_UNSPECIFIED: CheckOutcome.ValueType  # 0
+"""Never sent."""
+CHECK_OUTCOME_PASSED: CheckOutcome.ValueType  # 1
+"""The vendor answered and accepts the account."""
+CHECK_OUTCOME_FAILED: CheckOutcome.ValueType  # 2
+"""The vendor did not answer, or does not accept the account; `told` says why."""
+CHECK_OUTCOME_NOT_OFFERED: CheckOutcome.ValueType  # 3
+"""The vendor has no call that costs nothing."""
+Global___CheckOutcome: _TypeAlias = CheckOutcome  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):
@@ -279,3 +309,85 @@ class ReloadCatalogResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReloadCatalogResponse: _TypeAlias = ReloadCatalogResponse  # noqa: Y015
+
+@_typing.final
+class CheckProviderRequest(_message.Message):
+    """Asks for a check."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROVIDER_ID_FIELD_NUMBER: _builtins.int
+    provider_id: _builtins.str
+    """The provider's id. Required."""
+    def __init__(
+        self,
+        *,
+        provider_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["provider_id", b"provider_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckProviderRequest: _TypeAlias = CheckProviderRequest  # noqa: Y015
+
+@_typing.final
+class AccountCheck(_message.Message):
+    """One account's check."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    TOLD_FIELD_NUMBER: _builtins.int
+    DURATION_FIELD_NUMBER: _builtins.int
+    account: _builtins.str
+    """The account's name in the catalog."""
+    outcome: Global___CheckOutcome.ValueType
+    """How it went."""
+    told: _builtins.str
+    """What the vendor told, for people."""
+    @_builtins.property
+    def duration(self) -> _duration_pb2.Duration:
+        """How long the call took."""
+
+    def __init__(
+        self,
+        *,
+        account: _builtins.str = ...,
+        outcome: Global___CheckOutcome.ValueType = ...,
+        told: _builtins.str = ...,
+        duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["duration", b"duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["account", b"account", "duration", b"duration", "outcome", b"outcome", "told", b"told"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AccountCheck: _TypeAlias = AccountCheck  # noqa: Y015
+
+@_typing.final
+class CheckProviderResponse(_message.Message):
+    """What the checks found."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCOUNTS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def accounts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AccountCheck]:
+        """One entry for each configured account, in the catalog's order."""
+
+    def __init__(
+        self,
+        *,
+        accounts: _abc.Iterable[Global___AccountCheck] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accounts", b"accounts"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CheckProviderResponse: _TypeAlias = CheckProviderResponse  # noqa: Y015

@@ -50,6 +50,11 @@ class CatalogServiceStub:
                 request_serializer=imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.QuoteRequest.SerializeToString,
                 response_deserializer=imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.QuoteResponse.FromString,
                 _registered_method=True)
+        self.CheckProvider = channel.unary_unary(
+                '/imagemesh.router.v1.CatalogService/CheckProvider',
+                request_serializer=imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.CheckProviderRequest.SerializeToString,
+                response_deserializer=imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.CheckProviderResponse.FromString,
+                _registered_method=True)
         self.SetProviderState = channel.unary_unary(
                 '/imagemesh.router.v1.CatalogService/SetProviderState',
                 request_serializer=imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.SetProviderStateRequest.SerializeToString,
@@ -89,6 +94,15 @@ class CatalogServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckProvider(self, request, context):
+        """Makes one cheap authenticated call with each configured account of a provider, where the vendor has one; nothing is
+        drawn or spent. Answers within 20 seconds. Errors: NOT_FOUND (PROVIDER_NOT_FOUND), FAILED_PRECONDITION
+        (NO_CANDIDATE) when no account is configured, or the provider is switched off or unsupported.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetProviderState(self, request, context):
         """Enables, drains or disables a provider in every process. For later: UNIMPLEMENTED (NOT_IMPLEMENTED).
         """
@@ -120,6 +134,11 @@ def add_CatalogServiceServicer_to_server(servicer, server):
                     servicer.Quote,
                     request_deserializer=imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.QuoteRequest.FromString,
                     response_serializer=imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.QuoteResponse.SerializeToString,
+            ),
+            'CheckProvider': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckProvider,
+                    request_deserializer=imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.CheckProviderRequest.FromString,
+                    response_serializer=imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.CheckProviderResponse.SerializeToString,
             ),
             'SetProviderState': grpc.unary_unary_rpc_method_handler(
                     servicer.SetProviderState,
@@ -214,6 +233,33 @@ class CatalogService:
             '/imagemesh.router.v1.CatalogService/Quote',
             imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.QuoteRequest.SerializeToString,
             imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.QuoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckProvider(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/imagemesh.router.v1.CatalogService/CheckProvider',
+            imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.CheckProviderRequest.SerializeToString,
+            imagemesh_dot_router_dot_v1_dot_catalog__service__pb2.CheckProviderResponse.FromString,
             options,
             channel_credentials,
             insecure,

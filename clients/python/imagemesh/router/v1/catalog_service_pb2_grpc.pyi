@@ -43,6 +43,11 @@ class CatalogServiceStub:
     """Prices a spec on every candidate; nothing is stored or spent. Errors: INVALID_ARGUMENT (INVALID_FIELD,
     NO_CANDIDATE), NOT_FOUND (MODEL_NOT_FOUND), PERMISSION_DENIED (MODEL_NOT_ALLOWED), UNIMPLEMENTED.
     """
+    CheckProvider: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.CheckProviderRequest, _catalog_service_pb2.CheckProviderResponse]
+    """Makes one cheap authenticated call with each configured account of a provider, where the vendor has one; nothing is
+    drawn or spent. Answers within 20 seconds. Errors: NOT_FOUND (PROVIDER_NOT_FOUND), FAILED_PRECONDITION
+    (NO_CANDIDATE) when no account is configured, or the provider is switched off or unsupported.
+    """
     SetProviderState: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.SetProviderStateRequest, _catalog_service_pb2.SetProviderStateResponse]
     """Enables, drains or disables a provider in every process. For later: UNIMPLEMENTED (NOT_IMPLEMENTED)."""
     ReloadCatalog: _grpc.UnaryUnaryMultiCallable[_catalog_service_pb2.ReloadCatalogRequest, _catalog_service_pb2.ReloadCatalogResponse]
@@ -62,6 +67,11 @@ class CatalogServiceAsyncStub(CatalogServiceStub):
     Quote: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.QuoteRequest, _catalog_service_pb2.QuoteResponse]  # type: ignore[assignment]
     """Prices a spec on every candidate; nothing is stored or spent. Errors: INVALID_ARGUMENT (INVALID_FIELD,
     NO_CANDIDATE), NOT_FOUND (MODEL_NOT_FOUND), PERMISSION_DENIED (MODEL_NOT_ALLOWED), UNIMPLEMENTED.
+    """
+    CheckProvider: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.CheckProviderRequest, _catalog_service_pb2.CheckProviderResponse]  # type: ignore[assignment]
+    """Makes one cheap authenticated call with each configured account of a provider, where the vendor has one; nothing is
+    drawn or spent. Answers within 20 seconds. Errors: NOT_FOUND (PROVIDER_NOT_FOUND), FAILED_PRECONDITION
+    (NO_CANDIDATE) when no account is configured, or the provider is switched off or unsupported.
     """
     SetProviderState: _aio.UnaryUnaryMultiCallable[_catalog_service_pb2.SetProviderStateRequest, _catalog_service_pb2.SetProviderStateResponse]  # type: ignore[assignment]
     """Enables, drains or disables a provider in every process. For later: UNIMPLEMENTED (NOT_IMPLEMENTED)."""
@@ -97,6 +107,17 @@ class CatalogServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_catalog_service_pb2.QuoteResponse, _abc.Awaitable[_catalog_service_pb2.QuoteResponse]]:
         """Prices a spec on every candidate; nothing is stored or spent. Errors: INVALID_ARGUMENT (INVALID_FIELD,
         NO_CANDIDATE), NOT_FOUND (MODEL_NOT_FOUND), PERMISSION_DENIED (MODEL_NOT_ALLOWED), UNIMPLEMENTED.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckProvider(
+        self,
+        request: _catalog_service_pb2.CheckProviderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_catalog_service_pb2.CheckProviderResponse, _abc.Awaitable[_catalog_service_pb2.CheckProviderResponse]]:
+        """Makes one cheap authenticated call with each configured account of a provider, where the vendor has one; nothing is
+        drawn or spent. Answers within 20 seconds. Errors: NOT_FOUND (PROVIDER_NOT_FOUND), FAILED_PRECONDITION
+        (NO_CANDIDATE) when no account is configured, or the provider is switched off or unsupported.
         """
 
     @_abc_1.abstractmethod

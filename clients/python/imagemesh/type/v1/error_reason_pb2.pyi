@@ -134,6 +134,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The takedown does not exist. NOT_FOUND."""
     ERROR_REASON_ALREADY_APPEALED: _ErrorReason.ValueType  # 55
     """The verdict was appealed before. ALREADY_EXISTS."""
+    ERROR_REASON_PROVIDER_NOT_FOUND: _ErrorReason.ValueType  # 56
+    """NOT_FOUND: the catalog has no such provider."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The `reason` of the one `google.rpc.ErrorInfo` (domain `imagemesh`) that every failed call and every failed job
@@ -252,4 +254,6 @@ ERROR_REASON_TAKEDOWN_NOT_FOUND: ErrorReason.ValueType  # 54
 """The takedown does not exist. NOT_FOUND."""
 ERROR_REASON_ALREADY_APPEALED: ErrorReason.ValueType  # 55
 """The verdict was appealed before. ALREADY_EXISTS."""
+ERROR_REASON_PROVIDER_NOT_FOUND: ErrorReason.ValueType  # 56
+"""NOT_FOUND: the catalog has no such provider."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
