@@ -32,11 +32,15 @@ class Document(BaseModel):
 
 
 class CategoryThresholds(Document):
-    """From which score on a category is flagged, reviewed, blocked; a tier left out never happens."""
+    """From which score on a category is flagged, reviewed, blocked; a tier left out never happens.
+
+    unevaluated: what happens where no layer could judge the category, as in most categories of pictures.
+    """
 
     flag: Score | None = None
     review: Score | None = None
     block: Score | None = None
+    unevaluated: Literal["ALLOW", "FLAG", "REVIEW", "BLOCK"] = "ALLOW"
 
     @model_validator(mode="after")
     def _ordered(self) -> CategoryThresholds:
@@ -71,11 +75,15 @@ class NameList(Document):
 
 
 class Strikes(Document):
-    """What happens to a user whose content was blocked `count` times within `window_days`; NONE: nothing."""
+    """What happens to a user whose prompts were blocked `count` times within `window_days`; NONE: nothing.
+
+    categories: blocks in these count; empty: in all.
+    """
 
     count: int = Field(3, ge=1, le=1000)
     window_days: int = Field(90, ge=1, le=3650)
     consequence: Literal["NONE", "REVIEW", "BLOCK"] = "NONE"
+    categories: tuple[Category, ...] = ()
 
 
 class PolicyDocument(Document):

@@ -25,6 +25,7 @@ DAY_SECONDS = 86_400
 LAST_SECOND = 253_402_300_799  # of the year 9999, as Timestamp has it
 LISTS = 256
 STATES = {policy_pb2.PolicyState.Value(f"POLICY_STATE_{state.name}"): state for state in State}
+UNEVALUATED = {0: "ALLOW"} | {int(decision_out(d)): d.name for d in Decision}
 REVIEW_DECISIONS = {0: "BLOCK"} | {int(decision_out(d)): d.name for d in Decision if d is not Decision.ALLOW}
 FAILURE_MODES = {0: "CLOSED", policy_pb2.FAILURE_MODE_CLOSED: "CLOSED", policy_pb2.FAILURE_MODE_OPEN: "OPEN"}
 TEXT_RETENTIONS = {0: "HASHED"} | {
@@ -47,6 +48,7 @@ POLICY_RULES = (
     Rule("text_retention", lambda given: given in TEXT_RETENTIONS, "a text retention of the contract"),
     Rule("strikes.consequence", lambda given: given in CONSEQUENCES, "a consequence of the contract"),
     Rule("retention", lambda given: _whole_days(given), "whole days, 1 to 3,650"),
+    Rule("strikes.categories", lambda given: set(given) <= set(CATEGORIES), "categories of the contract"),
     Rule("strikes.window", lambda given: _whole_days(given), "whole days, 1 to 3,650"),
 )
 STATE_RULES = (
@@ -118,6 +120,7 @@ def policy_out(version: Version) -> policy_pb2.Policy:
             count=document.strikes.count,
             window=_days_out(document.strikes.window_days),
             consequence=policy_pb2.StrikeConsequence.Value(f"STRIKE_CONSEQUENCE_{document.strikes.consequence}"),
+            categories=map(category_out, document.strikes.categories),
         ),
     )
     if entry.stored:
@@ -157,11 +160,16 @@ def _strikes(given: policy_pb2.StrikeRule) -> dict[str, Any]:
         strikes["count"] = given.count
     if given.HasField("window"):
         strikes["window_days"] = given.window.seconds // DAY_SECONDS
+    if given.categories:
+        strikes["categories"] = [CATEGORIES[number].value for number in given.categories]
     return strikes
 
 
-def _limits(given: policy_pb2.CategoryThresholds) -> dict[str, float]:
-    return {tier: getattr(given, tier) for tier in ("flag", "review", "block") if given.HasField(tier)}
+def _limits(given: policy_pb2.CategoryThresholds) -> dict[str, Any]:
+    limits: dict[str, Any] = {
+        tier: getattr(given, tier) for tier in ("flag", "review", "block") if given.HasField(tier)
+    }
+    return limits | {"unevaluated": UNEVALUATED[given.unevaluated]}
 
 
 def _counts(given: policy_pb2.TermList | policy_pb2.NameList) -> dict[str, Any]:
@@ -170,7 +178,11 @@ def _counts(given: policy_pb2.TermList | policy_pb2.NameList) -> dict[str, Any]:
 
 def _thresholds_out(category: Category, limits: CategoryThresholds) -> policy_pb2.CategoryThresholds:
     return policy_pb2.CategoryThresholds(
-        category=category_out(category), flag=limits.flag, review=limits.review, block=limits.block
+        category=category_out(category),
+        flag=limits.flag,
+        review=limits.review,
+        block=limits.block,
+        unevaluated=decision_out(Decision[limits.unevaluated]),
     )
 
 
@@ -198,6 +210,9 @@ def _unknown(policy: policy_pb2.Policy, layers: frozenset[str]) -> Iterable[Fiel
             if getattr(part, key) in seen:
                 yield FieldViolation(f"policy.{field}[{index}].{key}", "comes twice")
             seen.add(getattr(part, key))
+    for index, limits in enumerate(policy.thresholds):
+        if limits.unevaluated not in UNEVALUATED:
+            yield FieldViolation(f"policy.thresholds[{index}].unevaluated", "ALLOW, FLAG, REVIEW or BLOCK")
     for index, names in enumerate(policy.names):
         if f"{NAMES}{names.name}" not in layers:
             yield FieldViolation(f"policy.names[{index}].name", "no such list of names here")

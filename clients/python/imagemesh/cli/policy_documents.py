@@ -55,6 +55,7 @@ def write_policy(policy: policy_pb2.Policy) -> str:
             "count": policy.strikes.count,
             "window_days": policy.strikes.window.seconds // DAY_SECONDS,
             "consequence": _short(policy_pb2.StrikeConsequence.Name(policy.strikes.consequence), "STRIKE_CONSEQUENCE_"),
+            "categories": [_short(verdict_pb2.Category.Name(one), "CATEGORY_") for one in policy.strikes.categories],
         },
         "thresholds": {_category(one): _tiers(one) for one in policy.thresholds},
         "lists": {one.name: {**_counts(one), "terms": list(one.terms)} for one in policy.lists},
@@ -96,12 +97,15 @@ def _names(policy: policy_pb2.Policy, value: Any) -> None:
 
 
 def _strikes(policy: policy_pb2.Policy, value: Any) -> None:
-    _known(value, ("count", "window_days", "consequence"))
+    _known(value, ("count", "window_days", "consequence", "categories"))
     policy.strikes.count = value.get("count", 0)
     if "window_days" in value:
         policy.strikes.window.CopyFrom(_days(value["window_days"]))
     name = value.get("consequence", "NONE")
     policy.strikes.consequence = policy_pb2.StrikeConsequence.Value(f"STRIKE_CONSEQUENCE_{name}")
+    policy.strikes.categories.extend(
+        verdict_pb2.Category.Value(f"CATEGORY_{one}") for one in value.get("categories", ())
+    )
 
 
 def _review(policy: policy_pb2.Policy, value: Any) -> None:

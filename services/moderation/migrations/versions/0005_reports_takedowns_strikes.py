@@ -88,9 +88,7 @@ def _storage_orders() -> None:
     counted = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "storage_orders",
-        sa.Column(
-            "sequence", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True
-        ),
+        sa.Column("sequence", counted, primary_key=True, autoincrement=True),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("tenant", sa.String(64), nullable=False),
         sa.Column("asset_id", sa.String(64), nullable=False),
