@@ -96,7 +96,7 @@ MISTAKES: dict[str, tuple[Callable[[policy_pb2.Policy], object], str]] = {
     "weight": (lambda p: setattr(p, "negative_prompt_weight", 1.5), "policy.negative_prompt_weight"),
     "half a day": (lambda p: p.retention.FromSeconds(43_200), "policy.retention"),
     "unknown layer": (lambda p: p.required_layers.append("nsfw-net"), "policy.required_layers[2]"),
-    "language": (lambda p: p.languages.append("English"), "policy.languages[0]"),
+    "language": (lambda p: p.languages.append("English"), "policy.languages[1]"),
     "id": (lambda p: setattr(p, "policy_id", "Mine!"), "policy.policy_id"),
     "another default": (lambda p: setattr(p, "policy_id", "mine"), "policy.tenant"),
     "another tenant": (lambda p: setattr(p, "tenant", "acme"), "policy.tenant"),
