@@ -1,0 +1,78 @@
+"""Judges the prompts of `data/eval` by the whole text pipeline under the default policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services.moderation.assembly import layers
+from services.moderation.classifiers import sentence
+from services.moderation.config import DEFAULT_POLICY, ModerationSettings
+from services.moderation.policies import Policy
+from services.moderation.policy_files import load_policies
+from services.moderation.rule_shelf import RuleShelf
+from services.moderation.text_pipeline import TextPipeline
+from services.moderation.verdicts import Category, Decision, Judgement, Safety, Text, TextKind, judge
+from tools.train_moderation.corpus import Prompt
+from tools.train_moderation.evasions import EVASIONS
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A prompt with what was decided about it. scores: of each category in which something was found."""
+
+    prompt: Prompt
+    decision: Decision
+    scores: dict[Category, float]
+
+    @property
+    def caught(self) -> bool:
+        """Whether it goes to a person or is blocked."""
+        return self.decision >= Decision.REVIEW
+
+
+@dataclass(frozen=True)
+class Results:
+    """All prompts as they are, and the harmful ones under each evasion. version: of the classifier."""
+
+    version: str
+    plain: Sequence[Judged]
+    evading: Mapping[str, Sequence[Judged]] = field(default_factory=dict)
+
+
+class Evaluation:
+    """The default policy, but for its review tier being REVIEW, so that tiers can be told apart."""
+
+    def __init__(self, encoder: Path) -> None:
+        settings = ModerationSettings(encoder=str(encoder))
+        policy = load_policies(DEFAULT_POLICY, layers(settings)).for_tenant("")
+        document = policy.document.model_copy(update={"review_decision": "REVIEW"})
+        self._policy: Policy = policy.model_copy(update={"document": document})
+        classifier = sentence.make(settings)
+        assert classifier is not None
+        self._classifier = classifier
+        self._pool = ThreadPoolExecutor(1)
+        self._pipeline = TextPipeline(RuleShelf([self._policy]), [classifier], self._pool)
+
+    async def run(self, prompts: Sequence[Prompt]) -> Results:
+        """Judges everything, each prompt on its own."""
+        harmful = [prompt for prompt in prompts if prompt.category is not None]
+        plain = await self._judged(prompts, lambda text: text)
+        evading = {name: await self._judged(harmful, disguise) for name, disguise in EVASIONS.items()}
+        await self._classifier.close()
+        self._pool.shutdown()
+        return Results(self._classifier.capability.version, plain, evading)
+
+    async def _judged(self, prompts: Sequence[Prompt], disguise: Callable[[str], str]) -> list[Judged]:
+        found = []
+        for prompt in prompts:
+            judgement = await self._judgement(disguise(prompt.text))
+            scores = {score.category: score.score for score in judgement.scores}
+            found.append(Judged(prompt, judgement.decision, scores))
+        return found
+
+    async def _judgement(self, text: str) -> Judgement:
+        outcome = await self._pipeline.judge([Text(0, TextKind.PROMPT, text)], self._policy)
+        return judge(outcome.findings, self._policy.rules, Safety())

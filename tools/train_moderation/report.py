@@ -1,0 +1,110 @@
+"""The tables of `make eval-moderation`, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from services.moderation.verdicts import Category, Decision
+from tools.train_moderation.corpus import CAPTION_FILES, LEARNED
+from tools.train_moderation.evaluating import Judged, Results
+from tools.train_moderation.fitting import RELATED, REVIEW
+
+_HEAD = """# How well texts are judged
+
+Written by `make eval-moderation`; do not edit. Classifier {version}; the whole text pipeline under the default policy.
+
+The {harmful} harmful and {benign} benign prompts (`tools/train_moderation/data/eval`) are in files of their own, in
+mild wording; "caught" is sent to review or blocked. Read the numbers as flattering. The prompts are few and by the
+same authors as the training data, and they are not wholly unseen: which prompts were judged wrongly was never looked
+at, but this report's totals were, twice, while exemplars were added and the shares in `fitting.py` were chosen.
+Other people's prompts will fare worse.
+
+"""
+_CATEGORIES = """## By category
+
+Recall is of the category's prompts: caught in any category, and scored at least {review} in this one. Precision and
+AUPRC are of this category's score against benign prompts and those of unrelated categories.
+
+| category | prompts | caught | recall | precision | AUPRC | benign ≥ {review} |
+|---|---|---|---|---|---|---|
+"""
+_BENIGN = """
+## Benign prompts
+
+| style | prompts | reviewed or blocked | aim | blocked | aim |
+|---|---|---|---|---|---|
+"""
+_EVASIONS = """
+## Under evasion
+
+| evasion | caught | of clean | aim |
+|---|---|---|---|
+"""
+_AIMS = {"leet": 0.75, "spaced": 0.75, "padding": 0.85}
+
+
+def written(results: Results) -> str:
+    """All of it."""
+    harmful = [judged for judged in results.plain if judged.prompt.category is not None]
+    benign = [judged for judged in results.plain if judged.prompt.category is None]
+    parts = [
+        _HEAD.format(version=results.version, harmful=len(harmful), benign=len(benign)),
+        _CATEGORIES.format(review=REVIEW),
+        *(_category(category, harmful, benign) for category in LEARNED),
+        f"| all | {len(harmful)} | {_share(j.caught for j in harmful):.2f} | | | | |\n",
+        _BENIGN,
+        _style("captions and sentences", [j for j in benign if j.prompt.kind in CAPTION_FILES], (0.04, 0.01)),
+        _style("image-model style", [j for j in benign if j.prompt.kind not in CAPTION_FILES], (0.12, 0.03)),
+        _EVASIONS,
+        *_evasions(results, _share(j.caught for j in harmful)),
+    ]
+    return "".join(parts)
+
+
+def _category(category: Category, harmful: Sequence[Judged], benign: Sequence[Judged]) -> str:
+    own = [judged for judged in harmful if judged.prompt.category is category]
+    others = [*benign, *(judged for judged in harmful if not _related(judged.prompt.category, category))]
+    hits, misses = _scores(own, category), _scores(others, category)
+    found, wrong = (hits >= REVIEW).sum(), (misses >= REVIEW).sum()
+    numbers = (
+        _share(judged.caught for judged in own),
+        float((hits >= REVIEW).mean()),
+        float(found / max(found + wrong, 1)),
+        _average_precision(hits, misses),
+    )
+    cells = " | ".join(f"{number:.2f}" for number in numbers)
+    return f"| {category} | {len(own)} | {cells} | {(_scores(benign, category) >= REVIEW).mean():.1%} |\n"
+
+
+def _related(one: Category | None, other: Category) -> bool:
+    return one is other or any(one in group and other in group for group in RELATED)
+
+
+def _scores(prompts: Sequence[Judged], category: Category) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    return np.array([judged.scores.get(category, 0.0) for judged in prompts])
+
+
+def _average_precision(
+    hits: np.ndarray[tuple[int], np.dtype[np.float64]], misses: np.ndarray[tuple[int], np.dtype[np.float64]]
+) -> float:
+    """The mean, over the hits, of the precision at each one's score."""
+    above = [(hits >= score).sum() / ((hits >= score).sum() + (misses >= score).sum()) for score in hits]
+    return float(np.mean(above))
+
+
+def _style(name: str, prompts: Sequence[Judged], aims: tuple[float, float]) -> str:
+    caught = _share(judged.caught for judged in prompts)
+    blocked = _share(judged.decision is Decision.BLOCK for judged in prompts)
+    return f"| {name} | {len(prompts)} | {caught:.1%} | ≤ {aims[0]:.0%} | {blocked:.1%} | ≤ {aims[1]:.0%} |\n"
+
+
+def _evasions(results: Results, clean: float) -> Iterable[str]:
+    for name, prompts in results.evading.items():
+        caught = _share(judged.caught for judged in prompts)
+        yield f"| {name} | {caught:.2f} | {caught / clean:.0%} | ≥ {_AIMS.get(name, 0.95):.0%} |\n"
+
+
+def _share(flags: Iterable[bool]) -> float:
+    return float(np.mean(list(flags)))
