@@ -14,7 +14,10 @@ from mesh.outbox import append
 from services.moderation.audit import record as record_audit
 from services.moderation.exemptions import exempted
 from services.moderation.perceptual import BlockedHash, HashTable
+from services.moderation.policies import Strikes
 from services.moderation.policy_tables import POLICIES_VERSION, SHADOW_VERDICTS
+from services.moderation.review_store import open_review, outcome_of
+from services.moderation.reviews import of_verdict, topic_of
 from services.moderation.rows import (
     AuditNote,
     Row,
@@ -26,8 +29,9 @@ from services.moderation.rows import (
     verdict_row,
 )
 from services.moderation.shadow import ShadowVerdict
+from services.moderation.strike_store import counting, give
 from services.moderation.tables import BLOCKED_HASHES, BLOCKLIST_VERSION, OUTBOX, VERDICTS
-from services.moderation.verdicts import Subject, Verdict
+from services.moderation.verdicts import Decision, Subject, Verdict
 
 Announce = Callable[[Verdict], Sequence[Event]]
 
@@ -52,11 +56,16 @@ class Basis:
 
 @dataclass(frozen=True)
 class Given:
-    """A verdict to store, what it was given by, and what shadow versions would have decided."""
+    """A verdict to store, what it was given by, and what shadow versions would have decided.
+
+    words: what a reviewer must read; empty for pictures. strikes: the policy's rule; None where none are given.
+    """
 
     verdict: Verdict
     basis: Basis
     shadows: tuple[ShadowVerdict, ...] = ()
+    words: str = ""
+    strikes: Strikes | None = None
 
 
 class Store:
@@ -72,8 +81,9 @@ class Store:
     async def record(self, given: Given, note: AuditNote, announce: Announce) -> Verdict | None:
         """Stores the verdict, its shadows, its audit record and its events, and returns the verdict as stored.
 
-        A verdict id that is stored already keeps its first row, which is returned. None when what it was given by has
-        changed by now: the verdict must be given anew.
+        A verdict id that is stored already keeps its first row, which is returned. A REVIEW verdict opens a review; what
+        was decided about the same before is returned instead. None when what it was given by has changed by now: the
+        verdict must be given anew.
         """
         stored = await self._database.write(lambda c: _record(c, given, note, announce))
         if stored is not None:
@@ -90,6 +100,10 @@ class Store:
     async def exempted(self, subject: Subject, policy_id: str, version: int) -> bool:
         """Whether a person let exactly this content through for the tenant under this version."""
         return await self._database.read(lambda c: exempted(c, subject.tenant, subject.sha256, policy_id, version))
+
+    async def strikes(self, tenant: str, user: str) -> int:
+        """How many strikes of the user count now."""
+        return await self._database.read(lambda c: counting(c, tenant, user))
 
     async def hash_table(self) -> HashTable:
         """All blocked pictures."""
@@ -112,14 +126,21 @@ def _record(connection: sa.Connection, given: Given, note: AuditNote, announce: 
     now, policies, table = connection.execute(clock).one()
     if policies != basis.policies or basis.table not in (None, table):
         return None
+    if verdict.judgement.decision is Decision.REVIEW:
+        outcome = outcome_of(connection, topic_of(verdict))
+        if outcome:
+            return _verdict(connection, outcome)
     stamped = replace(verdict, create_us=int(now))
     if not insert_or_ignore(connection, VERDICTS, verdict_row(stamped)):
         first = _verdict(connection, verdict.verdict_id)
         return first if first is not None and first.subject.tenant == verdict.subject.tenant else None
     if given.shadows:
         connection.execute(sa.insert(SHADOW_VERDICTS), [_shadow_row(stamped, shadow) for shadow in given.shadows])
-    for event in announce(stamped):
-        append(connection, OUTBOX, event)
+    if given.strikes is not None:
+        give(connection, stamped, given.strikes)
+    if verdict.judgement.decision is Decision.REVIEW and open_review(connection, of_verdict(stamped, given.words)):
+        for event in announce(stamped):
+            append(connection, OUTBOX, event)
     record_audit(connection, audit_entry(stamped, note))
     return stamped
 
