@@ -22,7 +22,10 @@ from aiohttp import web
 from tests.router.fakes.pictures import picture
 from tests.router.fakes.vendor import Fields, drop
 
-USAGE = b'{"input_tokens":10,"output_tokens":100,"total_tokens":110,"input_tokens_details":{"text_tokens":10}}'
+USAGE = (
+    b'{"input_tokens":10,"output_tokens":100,"total_tokens":110,'
+    b'"input_tokens_details":{"text_tokens":10,"image_tokens":0}}'
+)
 PIECE = 100
 """Bytes sent at once, so that events are cut anywhere."""
 ERRORS = {
