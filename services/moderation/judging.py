@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from mesh.errors import NotFound, Unavailable
 from mesh.ids import derived_id, new_id
-from services.moderation.image_pipeline import ImagePipeline, Inspection
+from services.moderation import coverage
+from services.moderation.decoding import Inspection
+from services.moderation.image_pipeline import ImagePipeline
 from services.moderation.layers import Outcome
 from services.moderation.peers.assets import Assets
 from services.moderation.perceptual import EMPTY_TABLE
@@ -17,6 +19,7 @@ from services.moderation.policy_shelf import PolicyShelf
 from services.moderation.rows import AuditNote
 from services.moderation.shadow import Shadows, of_image
 from services.moderation.store import Announce, Basis, Given, Store
+from services.moderation.strikes import struck
 from services.moderation.text_pipeline import TextPipeline
 from services.moderation.text_retention import kept
 from services.moderation.verdicts import (
@@ -75,7 +78,8 @@ class Judge:
             outcome = await self._texts.judge(texts, policy)
             verdict = await self._unless_exempt(_verdict(subject, outcome, policy, asker.safety), outcome, policy)
             shadows = await self._shadows.of_texts(texts, outcome, book.shadows_for(asker.tenant, policy), asker.safety)
-            given = Given(verdict, Basis(book.changes), shadows)
+            verdict = await self._after_strikes(verdict, policy)
+            given = Given(verdict, Basis(book.changes), shadows, _words(verdict, texts), policy.document.strikes)
             note = replace(_note(asker, policy), text=await _kept(texts, policy))
             stored = await self._store.record(given, note, self._announce)
             if stored is not None:
@@ -117,6 +121,19 @@ class Judge:
         verdict_id = _verdict_id(subject, policy, safety.key, judgement.decision.name)
         return replace(verdict, verdict_id=verdict_id, judgement=judgement)
 
+    async def _after_strikes(self, verdict: Verdict, policy: Policy) -> Verdict:
+        """The verdict, stricter for a user who has too many strikes."""
+        rule, subject = policy.document.strikes, verdict.subject
+        harder = struck(verdict, rule)
+        if (
+            not subject.user
+            or harder is verdict
+            or await self._store.strikes(subject.tenant, subject.user) < rule.count
+        ):
+            return verdict
+        decision = harder.judgement.decision.name
+        return replace(harder, verdict_id=_verdict_id(subject, policy, verdict.safety.key, decision))
+
     async def verdict(self, verdict_id: str, tenant: str) -> Verdict:
         """A stored verdict of the tenant; an empty tenant sees all."""
         found = await self._store.verdict(verdict_id, tenant)
@@ -127,6 +144,11 @@ class Judge:
 
 def _subject(kind: SubjectKind, asker: Asker, sha256: str, length: int, asset_id: str = "") -> Subject:
     return Subject(kind, asker.tenant, sha256, length, asker.job_id, asset_id, asker.user)
+
+
+def _words(verdict: Verdict, texts: Sequence[Text]) -> str:
+    """What a reviewer must read."""
+    return kept(texts, "PLAIN") if verdict.judgement.decision is Decision.REVIEW else ""
 
 
 async def _kept(texts: Sequence[Text], policy: Policy) -> str:
@@ -140,7 +162,8 @@ def _note(asker: Asker, policy: Policy) -> AuditNote:
 
 
 def _verdict(subject: Subject, outcome: Outcome, policy: Policy, safety: Safety) -> Verdict:
-    judgement = judge(outcome.findings, policy.rules, safety)
+    findings = (*outcome.findings, *coverage.findings(outcome.not_evaluated, policy))
+    judgement = judge(findings, policy.rules, safety)
     verdict_id = _verdict_id(subject, policy, safety.key, judgement.decision.name)
     return Verdict(
         verdict_id, subject, judgement, policy.policy_id, policy.version, outcome.not_evaluated, safety=safety

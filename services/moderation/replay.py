@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from services.moderation import coverage
 from services.moderation.clues import is_negative
 from services.moderation.combining import LAYER, combine
 from services.moderation.normalise import normalise
@@ -66,6 +67,8 @@ def rescored(past: Past, after: Policy, rules: RulesLayer) -> Judgement:
         findings = _read_again(past, old, after.document, rules)
     else:
         findings = list(_findings(past.verdict, old, after.document))
+    findings = [finding for finding in findings if finding.layer != coverage.LAYER]
+    findings += coverage.findings(past.verdict.not_evaluated, after)
     return judge(findings, after.rules, past.verdict.safety)
 
 

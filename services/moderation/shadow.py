@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from services.moderation import coverage
 from services.moderation.combining import combine
 from services.moderation.layers import Outcome
 from services.moderation.normalise import normalise
@@ -52,12 +53,15 @@ def _shadow(texts: Sequence[Text], outcome: Outcome, under: tuple[Policy, RulesL
     policy, rules = under
     clues = rules.read([(text, normalise(text.text)) for text in texts])
     findings = combine(clues, outcome.scored, policy.document.negative_prompt_weight)
+    findings += coverage.findings(outcome.not_evaluated, policy)
     return ShadowVerdict(policy.policy_id, policy.version, judge(findings, policy.rules, safety))
 
 
 def of_image(outcome: Outcome, policies: Sequence[Policy], safety: Safety) -> tuple[ShadowVerdict, ...]:
     """The decision of each of the policies over the findings as they are; another hash distance is not looked at."""
-    return tuple(
-        ShadowVerdict(policy.policy_id, policy.version, judge(outcome.findings, policy.rules, safety))
-        for policy in policies
-    )
+    return tuple(_shadow_of_image(outcome, policy, safety) for policy in policies)
+
+
+def _shadow_of_image(outcome: Outcome, policy: Policy, safety: Safety) -> ShadowVerdict:
+    findings = (*outcome.findings, *coverage.findings(outcome.not_evaluated, policy))
+    return ShadowVerdict(policy.policy_id, policy.version, judge(findings, policy.rules, safety))

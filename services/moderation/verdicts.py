@@ -235,11 +235,13 @@ class Verdict:
 
 def judge(findings: Iterable[Finding], rules: Rules, safety: Safety) -> Judgement:
     """The decision of all findings together: BLOCK beats REVIEW beats FLAG beats ALLOW."""
-    ordered = sorted(findings, key=lambda finding: (-finding.at_least, -finding.score))
+    ordered = sorted(findings, key=lambda finding: (-_decide(finding, rules, safety), -finding.score))
     best: dict[Category, Finding] = {}
+    highest: dict[Category, float] = {}
     for finding in ordered:
         best.setdefault(finding.category, finding)
-    scores = [CategoryScore(category, top.score, _decide(top, rules, safety)) for category, top in best.items()]
+        highest[finding.category] = max(finding.score, highest.get(finding.category, 0.0))
+    scores = [CategoryScore(each, highest[each], _decide(top, rules, safety)) for each, top in best.items()]
     scores.sort(key=lambda score: (-score.decision, -score.score))
     if not scores:
         return Judgement(Decision.ALLOW)
@@ -249,9 +251,9 @@ def judge(findings: Iterable[Finding], rules: Rules, safety: Safety) -> Judgemen
     return Judgement(decision, tuple(scores), evidence, layer)
 
 
-def _decide(top: Finding, rules: Rules, safety: Safety) -> Decision:
-    by_score = safety.tighten(top.category, rules.decide(top.category, top.score))
-    return max(by_score, top.at_least)
+def _decide(finding: Finding, rules: Rules, safety: Safety) -> Decision:
+    """What this finding alone decides; a caller's wish tightens also what does not come from a score."""
+    return safety.tighten(finding.category, max(rules.decide(finding.category, finding.score), finding.at_least))
 
 
 def _evidence(finding: Finding, rules: Rules) -> Evidence:

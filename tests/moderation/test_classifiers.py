@@ -10,7 +10,8 @@ import pytest
 
 from mesh.errors import MeshError, Unavailable
 from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS, Capability, Picture
-from services.moderation.image_pipeline import ImagePipeline, inspect
+from services.moderation.decoding import inspect
+from services.moderation.image_pipeline import ImagePipeline
 from services.moderation.perceptual import EMPTY_TABLE
 from services.moderation.policies import Policy
 from services.moderation.rule_shelf import RuleShelf

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from mesh.errors import InvalidArgument
-from services.moderation.image_pipeline import inspect
+from services.moderation.decoding import inspect
 from services.moderation.perceptual import BlockedHash, Fingerprint, HashTable, fingerprint
 from services.moderation.verdicts import Category
 from tests.moderation.pictures import (

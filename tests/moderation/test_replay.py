@@ -13,8 +13,8 @@ from imagemesh.moderation.v1 import policy_pb2, verdict_pb2
 
 from mesh.errors import Code
 from services.moderation import replay_store
+from services.moderation.decoding import inspect
 from services.moderation.exemptions import exempt
-from services.moderation.image_pipeline import inspect
 from services.moderation.perceptual import BlockedHash
 from services.moderation.verdicts import Category
 from tests.moderation.pictures import encode, scene

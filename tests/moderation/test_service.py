@@ -23,7 +23,7 @@ from imagemesh.moderation.v1 import moderation_service_pb2 as pb
 from mesh.errors import Code, Unavailable
 from services.moderation.audit_tables import AUDIT_RECORDS
 from services.moderation.config import DEFAULT_POLICY
-from services.moderation.image_pipeline import inspect
+from services.moderation.decoding import inspect
 from services.moderation.perceptual import BlockedHash
 from services.moderation.tables import OUTBOX, VERDICTS
 from services.moderation.verdicts import Category

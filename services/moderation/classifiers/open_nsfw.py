@@ -38,7 +38,7 @@ SIDE, CROP = 256, 224
 MEAN = np.array([104, 117, 123], np.float32)  # blue, green, red
 
 # The model's probability and the score it counts for. Its authors call below .2 most likely safe and above .8 highly
-# probably unsafe, and the range between uncertain. The default policy flags from .2 on, reviews from .5, blocks from .8.
+# probably unsafe, and what lies between uncertain. The default policy flags from .2, reviews from .5, blocks from .8.
 PROBABILITIES = (0.0, 0.2, 0.5, 0.8, 1.0)
 SCORES = (0.0, 0.3, 0.6, 0.85, 1.0)
 

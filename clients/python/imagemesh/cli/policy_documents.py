@@ -78,8 +78,10 @@ def _put(policy: policy_pb2.Policy, key: str, value: Any) -> None:
 
 def _thresholds(policy: policy_pb2.Policy, value: Any) -> None:
     for name, limits in _mapping(value).items():
-        _known(limits, TIERS)
-        policy.thresholds.add(category=_number(name), **limits)
+        _known(limits, (*TIERS, "unevaluated"))
+        tiers = {tier: limits[tier] for tier in TIERS if tier in limits}
+        unevaluated = verdict_pb2.Decision.Value(f"DECISION_{limits.get('unevaluated', 'ALLOW')}")
+        policy.thresholds.add(category=_number(name), unevaluated=unevaluated, **tiers)
 
 
 def _lists(policy: policy_pb2.Policy, value: Any) -> None:
@@ -166,8 +168,11 @@ def _category(one: policy_pb2.CategoryThresholds | policy_pb2.TermList | policy_
     return _short(verdict_pb2.Category.Name(one.category), "CATEGORY_")
 
 
-def _tiers(one: policy_pb2.CategoryThresholds) -> dict[str, float]:
-    return {tier: getattr(one, tier) for tier in TIERS if one.HasField(tier)}  # type: ignore[arg-type]  # its fields
+def _tiers(one: policy_pb2.CategoryThresholds) -> dict[str, Any]:
+    tiers = {tier: getattr(one, tier) for tier in TIERS if one.HasField(tier)}  # type: ignore[arg-type]  # its fields
+    if one.unevaluated in (verdict_pb2.DECISION_UNSPECIFIED, verdict_pb2.DECISION_ALLOW):
+        return tiers
+    return tiers | {"unevaluated": _short(verdict_pb2.Decision.Name(one.unevaluated), "DECISION_")}
 
 
 def _counts(one: policy_pb2.TermList | policy_pb2.NameList) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from imagemesh.moderation.v1 import verdict_pb2 as imagemesh_dot_moderation_dot_v1_dot_verdict__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$imagemesh/moderation/v1/policy.proto\x12\x17imagemesh.moderation.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%imagemesh/moderation/v1/verdict.proto\"z\n\x06Safety\x12\x33\n\x05level\x18\x01 \x01(\x0e\x32$.imagemesh.moderation.v1.SafetyLevel\x12;\n\x10\x62lock_categories\x18\x02 \x03(\x0e\x32!.imagemesh.moderation.v1.Category\"\xa3\x01\n\x12\x43\x61tegoryThresholds\x12\x33\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32!.imagemesh.moderation.v1.Category\x12\x11\n\x04\x66lag\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06review\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x62lock\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x07\n\x05_flagB\t\n\x07_reviewB\x08\n\x06_block\"k\n\x08TermList\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32!.imagemesh.moderation.v1.Category\x12\r\n\x05score\x18\x03 \x01(\x01\x12\r\n\x05terms\x18\x04 \x03(\t\"\\\n\x08NameList\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32!.imagemesh.moderation.v1.Category\x12\r\n\x05score\x18\x03 \x01(\x01\"\xbe\x01\n\nStrikeRule\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12)\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12?\n\x0b\x63onsequence\x18\x03 \x01(\x0e\x32*.imagemesh.moderation.v1.StrikeConsequence\x12\x35\n\ncategories\x18\x04 \x03(\x0e\x32!.imagemesh.moderation.v1.Category\"\xb8\x06\n\x06Policy\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x33\n\x05state\x18\x04 \x01(\x0e\x32$.imagemesh.moderation.v1.PolicyState\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12?\n\nthresholds\x18\x07 \x03(\x0b\x32+.imagemesh.moderation.v1.CategoryThresholds\x12\x30\n\x05lists\x18\x08 \x03(\x0b\x32!.imagemesh.moderation.v1.TermList\x12\x16\n\x0e\x62\x65nign_phrases\x18\t \x03(\t\x12:\n\x0freview_decision\x18\n \x01(\x0e\x32!.imagemesh.moderation.v1.Decision\x12#\n\x16negative_prompt_weight\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rhash_distance\x18\x0c \x01(\x05H\x01\x88\x01\x01\x12\x17\n\x0frequired_layers\x18\r \x03(\t\x12:\n\x0c\x66\x61ilure_mode\x18\x0e \x01(\x0e\x32$.imagemesh.moderation.v1.FailureMode\x12\x11\n\tlanguages\x18\x0f \x03(\t\x12>\n\x0etext_retention\x18\x10 \x01(\x0e\x32&.imagemesh.moderation.v1.TextRetention\x12,\n\tretention\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x07strikes\x18\x13 \x01(\x0b\x32#.imagemesh.moderation.v1.StrikeRule\x12\x30\n\x05names\x18\x14 \x03(\x0b\x32!.imagemesh.moderation.v1.NameListB\x19\n\x17_negative_prompt_weightB\x10\n\x0e_hash_distance\"\xc0\x01\n\x10PolicyDifference\x12\x12\n\nverdict_id\x18\x01 \x01(\t\x12\x31\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0e\x32!.imagemesh.moderation.v1.Decision\x12\x30\n\x05\x61\x66ter\x18\x03 \x01(\x0e\x32!.imagemesh.moderation.v1.Decision\x12\x33\n\x08\x63\x61tegory\x18\x04 \x01(\x0e\x32!.imagemesh.moderation.v1.Category*\x8e\x01\n\x0bPolicyState\x12\x1c\n\x18POLICY_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11POLICY_STATE_LIVE\x10\x01\x12\x17\n\x13POLICY_STATE_SHADOW\x10\x02\x12\x16\n\x12POLICY_STATE_DRAFT\x10\x03\x12\x19\n\x15POLICY_STATE_ARCHIVED\x10\x04*`\n\x0bSafetyLevel\x12\x1c\n\x18SAFETY_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13SAFETY_LEVEL_STRICT\x10\x01\x12\x1a\n\x16SAFETY_LEVEL_STRICTEST\x10\x02*[\n\x0b\x46\x61ilureMode\x12\x1c\n\x18\x46\x41ILURE_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41ILURE_MODE_CLOSED\x10\x01\x12\x15\n\x11\x46\x41ILURE_MODE_OPEN\x10\x02*\x81\x01\n\rTextRetention\x12\x1e\n\x1aTEXT_RETENTION_UNSPECIFIED\x10\x00\x12\x19\n\x15TEXT_RETENTION_HASHED\x10\x01\x12\x1b\n\x17TEXT_RETENTION_SCRUBBED\x10\x02\x12\x18\n\x14TEXT_RETENTION_PLAIN\x10\x03*\x91\x01\n\x11StrikeConsequence\x12\"\n\x1eSTRIKE_CONSEQUENCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17STRIKE_CONSEQUENCE_NONE\x10\x01\x12\x1d\n\x19STRIKE_CONSEQUENCE_REVIEW\x10\x02\x12\x1c\n\x18STRIKE_CONSEQUENCE_BLOCK\x10\x03\x42\x88\x01\n\x1aio.imagemesh.moderation.v1P\x01ZNgithub.com/imagemesh/imagemesh/clients/go/imagemesh/moderation/v1;moderationv1\xaa\x02\x17ImageMesh.Moderation.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$imagemesh/moderation/v1/policy.proto\x12\x17imagemesh.moderation.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a%imagemesh/moderation/v1/verdict.proto\"z\n\x06Safety\x12\x33\n\x05level\x18\x01 \x01(\x0e\x32$.imagemesh.moderation.v1.SafetyLevel\x12;\n\x10\x62lock_categories\x18\x02 \x03(\x0e\x32!.imagemesh.moderation.v1.Category\"\xdb\x01\n\x12\x43\x61tegoryThresholds\x12\x33\n\x08\x63\x61tegory\x18\x01 \x01(\x0e\x32!.imagemesh.moderation.v1.Category\x12\x11\n\x04\x66lag\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06review\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x62lock\x18\x04 \x01(\x01H\x02\x88\x01\x01\x12\x36\n\x0bunevaluated\x18\x05 \x01(\x0e\x32!.imagemesh.moderation.v1.DecisionB\x07\n\x05_flagB\t\n\x07_reviewB\x08\n\x06_block\"k\n\x08TermList\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32!.imagemesh.moderation.v1.Category\x12\r\n\x05score\x18\x03 \x01(\x01\x12\r\n\x05terms\x18\x04 \x03(\t\"\\\n\x08NameList\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x33\n\x08\x63\x61tegory\x18\x02 \x01(\x0e\x32!.imagemesh.moderation.v1.Category\x12\r\n\x05score\x18\x03 \x01(\x01\"\xbe\x01\n\nStrikeRule\x12\r\n\x05\x63ount\x18\x01 \x01(\x05\x12)\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12?\n\x0b\x63onsequence\x18\x03 \x01(\x0e\x32*.imagemesh.moderation.v1.StrikeConsequence\x12\x35\n\ncategories\x18\x04 \x03(\x0e\x32!.imagemesh.moderation.v1.Category\"\xb8\x06\n\x06Policy\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x33\n\x05state\x18\x04 \x01(\x0e\x32$.imagemesh.moderation.v1.PolicyState\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x06 \x01(\t\x12?\n\nthresholds\x18\x07 \x03(\x0b\x32+.imagemesh.moderation.v1.CategoryThresholds\x12\x30\n\x05lists\x18\x08 \x03(\x0b\x32!.imagemesh.moderation.v1.TermList\x12\x16\n\x0e\x62\x65nign_phrases\x18\t \x03(\t\x12:\n\x0freview_decision\x18\n \x01(\x0e\x32!.imagemesh.moderation.v1.Decision\x12#\n\x16negative_prompt_weight\x18\x0b \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\rhash_distance\x18\x0c \x01(\x05H\x01\x88\x01\x01\x12\x17\n\x0frequired_layers\x18\r \x03(\t\x12:\n\x0c\x66\x61ilure_mode\x18\x0e \x01(\x0e\x32$.imagemesh.moderation.v1.FailureMode\x12\x11\n\tlanguages\x18\x0f \x03(\t\x12>\n\x0etext_retention\x18\x10 \x01(\x0e\x32&.imagemesh.moderation.v1.TextRetention\x12,\n\tretention\x18\x11 \x01(\x0b\x32\x19.google.protobuf.Duration\x12/\n\x0b\x63reate_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x07strikes\x18\x13 \x01(\x0b\x32#.imagemesh.moderation.v1.StrikeRule\x12\x30\n\x05names\x18\x14 \x03(\x0b\x32!.imagemesh.moderation.v1.NameListB\x19\n\x17_negative_prompt_weightB\x10\n\x0e_hash_distance\"\xc0\x01\n\x10PolicyDifference\x12\x12\n\nverdict_id\x18\x01 \x01(\t\x12\x31\n\x06\x62\x65\x66ore\x18\x02 \x01(\x0e\x32!.imagemesh.moderation.v1.Decision\x12\x30\n\x05\x61\x66ter\x18\x03 \x01(\x0e\x32!.imagemesh.moderation.v1.Decision\x12\x33\n\x08\x63\x61tegory\x18\x04 \x01(\x0e\x32!.imagemesh.moderation.v1.Category*\x8e\x01\n\x0bPolicyState\x12\x1c\n\x18POLICY_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11POLICY_STATE_LIVE\x10\x01\x12\x17\n\x13POLICY_STATE_SHADOW\x10\x02\x12\x16\n\x12POLICY_STATE_DRAFT\x10\x03\x12\x19\n\x15POLICY_STATE_ARCHIVED\x10\x04*`\n\x0bSafetyLevel\x12\x1c\n\x18SAFETY_LEVEL_UNSPECIFIED\x10\x00\x12\x17\n\x13SAFETY_LEVEL_STRICT\x10\x01\x12\x1a\n\x16SAFETY_LEVEL_STRICTEST\x10\x02*[\n\x0b\x46\x61ilureMode\x12\x1c\n\x18\x46\x41ILURE_MODE_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46\x41ILURE_MODE_CLOSED\x10\x01\x12\x15\n\x11\x46\x41ILURE_MODE_OPEN\x10\x02*\x81\x01\n\rTextRetention\x12\x1e\n\x1aTEXT_RETENTION_UNSPECIFIED\x10\x00\x12\x19\n\x15TEXT_RETENTION_HASHED\x10\x01\x12\x1b\n\x17TEXT_RETENTION_SCRUBBED\x10\x02\x12\x18\n\x14TEXT_RETENTION_PLAIN\x10\x03*\x91\x01\n\x11StrikeConsequence\x12\"\n\x1eSTRIKE_CONSEQUENCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17STRIKE_CONSEQUENCE_NONE\x10\x01\x12\x1d\n\x19STRIKE_CONSEQUENCE_REVIEW\x10\x02\x12\x1c\n\x18STRIKE_CONSEQUENCE_BLOCK\x10\x03\x42\x88\x01\n\x1aio.imagemesh.moderation.v1P\x01ZNgithub.com/imagemesh/imagemesh/clients/go/imagemesh/moderation/v1;moderationv1\xaa\x02\x17ImageMesh.Moderation.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,28 +35,28 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagemesh.moderation.v1.pol
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032io.imagemesh.moderation.v1P\001ZNgithub.com/imagemesh/imagemesh/clients/go/imagemesh/moderation/v1;moderationv1\252\002\027ImageMesh.Moderation.V1'
-  _globals['_POLICYSTATE']._serialized_start=1878
-  _globals['_POLICYSTATE']._serialized_end=2020
-  _globals['_SAFETYLEVEL']._serialized_start=2022
-  _globals['_SAFETYLEVEL']._serialized_end=2118
-  _globals['_FAILUREMODE']._serialized_start=2120
-  _globals['_FAILUREMODE']._serialized_end=2211
-  _globals['_TEXTRETENTION']._serialized_start=2214
-  _globals['_TEXTRETENTION']._serialized_end=2343
-  _globals['_STRIKECONSEQUENCE']._serialized_start=2346
-  _globals['_STRIKECONSEQUENCE']._serialized_end=2491
+  _globals['_POLICYSTATE']._serialized_start=1934
+  _globals['_POLICYSTATE']._serialized_end=2076
+  _globals['_SAFETYLEVEL']._serialized_start=2078
+  _globals['_SAFETYLEVEL']._serialized_end=2174
+  _globals['_FAILUREMODE']._serialized_start=2176
+  _globals['_FAILUREMODE']._serialized_end=2267
+  _globals['_TEXTRETENTION']._serialized_start=2270
+  _globals['_TEXTRETENTION']._serialized_end=2399
+  _globals['_STRIKECONSEQUENCE']._serialized_start=2402
+  _globals['_STRIKECONSEQUENCE']._serialized_end=2547
   _globals['_SAFETY']._serialized_start=169
   _globals['_SAFETY']._serialized_end=291
   _globals['_CATEGORYTHRESHOLDS']._serialized_start=294
-  _globals['_CATEGORYTHRESHOLDS']._serialized_end=457
-  _globals['_TERMLIST']._serialized_start=459
-  _globals['_TERMLIST']._serialized_end=566
-  _globals['_NAMELIST']._serialized_start=568
-  _globals['_NAMELIST']._serialized_end=660
-  _globals['_STRIKERULE']._serialized_start=663
-  _globals['_STRIKERULE']._serialized_end=853
-  _globals['_POLICY']._serialized_start=856
-  _globals['_POLICY']._serialized_end=1680
-  _globals['_POLICYDIFFERENCE']._serialized_start=1683
-  _globals['_POLICYDIFFERENCE']._serialized_end=1875
+  _globals['_CATEGORYTHRESHOLDS']._serialized_end=513
+  _globals['_TERMLIST']._serialized_start=515
+  _globals['_TERMLIST']._serialized_end=622
+  _globals['_NAMELIST']._serialized_start=624
+  _globals['_NAMELIST']._serialized_end=716
+  _globals['_STRIKERULE']._serialized_start=719
+  _globals['_STRIKERULE']._serialized_end=909
+  _globals['_POLICY']._serialized_start=912
+  _globals['_POLICY']._serialized_end=1736
+  _globals['_POLICYDIFFERENCE']._serialized_start=1739
+  _globals['_POLICYDIFFERENCE']._serialized_end=1931
 # @@protoc_insertion_point(module_scope)

@@ -196,6 +196,7 @@ class CategoryThresholds(_message.Message):
     FLAG_FIELD_NUMBER: _builtins.int
     REVIEW_FIELD_NUMBER: _builtins.int
     BLOCK_FIELD_NUMBER: _builtins.int
+    UNEVALUATED_FIELD_NUMBER: _builtins.int
     category: _verdict_pb2.Category.ValueType
     """The category."""
     flag: _builtins.float
@@ -204,6 +205,10 @@ class CategoryThresholds(_message.Message):
     """From this score on REVIEW; unset never."""
     block: _builtins.float
     """From this score on BLOCK; unset never. SEXUAL_MINORS has a floor: it is never above 0.5 there."""
+    unevaluated: _verdict_pb2.Decision.ValueType
+    """What happens where no layer could judge the category (it is in `Verdict.not_evaluated`): ALLOW, FLAG, REVIEW or
+    BLOCK. Few models know anything but sexual content in pictures. Default ALLOW.
+    """
     def __init__(
         self,
         *,
@@ -211,10 +216,11 @@ class CategoryThresholds(_message.Message):
         flag: _builtins.float | None = ...,
         review: _builtins.float | None = ...,
         block: _builtins.float | None = ...,
+        unevaluated: _verdict_pb2.Decision.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_block", b"_block", "_flag", b"_flag", "_review", b"_review", "block", b"block", "flag", b"flag", "review", b"review"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_block", b"_block", "_flag", b"_flag", "_review", b"_review", "block", b"block", "category", b"category", "flag", b"flag", "review", b"review"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_block", b"_block", "_flag", b"_flag", "_review", b"_review", "block", b"block", "category", b"category", "flag", b"flag", "review", b"review", "unevaluated", b"unevaluated"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__block: _TypeAlias = _typing.Literal["block"]  # noqa: Y015
     _WhichOneofArgType__block: _TypeAlias = _typing.Literal["_block", b"_block"]  # noqa: Y015

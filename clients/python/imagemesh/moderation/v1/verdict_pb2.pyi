@@ -269,7 +269,9 @@ class Evidence(_message.Message):
     MODEL_VERSION_FIELD_NUMBER: _builtins.int
     READING_FIELD_NUMBER: _builtins.int
     layer: _builtins.str
-    """The layer that found it: `rules`, `perceptual-hash`, or a classifier's name."""
+    """The layer that found it: `rules`, `perceptual-hash`, a classifier's name, `language` for a text that no layer
+    understands, or `not-evaluated` where the policy minds that nobody judged the category.
+    """
     category: Global___Category.ValueType
     """The category."""
     entry: _builtins.str
