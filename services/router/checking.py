@@ -3,35 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import enum
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mesh.errors import FailedPrecondition, NotFound
 from services.router.catalog import Catalog, nearest
+from services.router.health import AccountCheck, CheckOutcome
 from services.router.providers.base import Provider
 from services.router.providers.errors import NothingToCheckError, ProviderError
 
 CHECK_SECONDS = 15.0
-
-
-class CheckOutcome(enum.StrEnum):
-    """How an account's check went."""
-
-    PASSED = "PASSED"
-    FAILED = "FAILED"
-    NOT_OFFERED = "NOT_OFFERED"
-
-
-@dataclass(frozen=True, slots=True)
-class AccountCheck:
-    """One account's check; `told` is for people."""
-
-    account: str
-    outcome: CheckOutcome
-    told: str
-    seconds: float
 
 
 @dataclass(frozen=True)

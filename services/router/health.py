@@ -1,7 +1,8 @@
-"""How providers did lately, as the catalog shows it: values, and the port they come through."""
+"""How providers did lately, and whether they would take our orders: values, and the port they come through."""
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -27,6 +28,24 @@ class RouteHealth:
 
 Health = Mapping[tuple[str, str], RouteHealth]
 """By provider id and catalog model id; a pair that nobody called lately is not there."""
+
+
+class CheckOutcome(enum.StrEnum):
+    """How an account's check went."""
+
+    PASSED = "PASSED"
+    FAILED = "FAILED"
+    NOT_OFFERED = "NOT_OFFERED"
+
+
+@dataclass(frozen=True, slots=True)
+class AccountCheck:
+    """One account's check; `told` is for people."""
+
+    account: str
+    outcome: CheckOutcome
+    told: str
+    seconds: float
 
 
 class ProviderHealth(Protocol):

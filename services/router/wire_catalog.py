@@ -12,8 +12,7 @@ from services.router import wire
 from services.router.candidates import Candidate
 from services.router.capabilities import Capabilities
 from services.router.catalog import Account, Catalog, DataTerms, ModelEntry, Passthrough, ProviderEntry, Route
-from services.router.checking import AccountCheck
-from services.router.health import Health, RouteHealth
+from services.router.health import AccountCheck, Health, RouteHealth
 from services.router.money import USD
 from services.router.planning import Prospect
 from services.router.pricing import BasePrice
