@@ -17,8 +17,8 @@ from deploy.local.processes import Plan, Secrets, process_table
 
 ROOT = Path(__file__).resolve().parent.parent
 KUSTOMIZE = ROOT / ".cache" / "tools" / "kustomize"
-CATALOG = ROOT / "services" / "router" / "catalog.yaml"
 COLLECTOR = "IMAGEMESH_OTLP_ENDPOINT"
+PROVIDER_KEYS = "imagemesh-provider-keys"
 LAYERS = ("base",)
 KUBERNETES = "1.37"
 LOCAL = Plan(Home(ROOT / "home"), Ports(), Secrets("", ""), Path("nats-server"), "triton")
@@ -73,16 +73,13 @@ def process_problems(manifests: list[Manifest]) -> Iterator[str]:
 
 
 def key_problems(manifests: list[Manifest]) -> Iterator[str]:
-    """Every provider's key reaches both processes of the router: one plans by it, the other calls with it."""
-    document = yaml.safe_load(CATALOG.read_text(encoding="utf-8"))
-    accounts = [account for provider in document["providers"] for account in provider.get("accounts", ())]
-    wanted = {account["key_env"] for account in accounts if account.get("key_env")}
+    """Providers' keys reach both processes of the router: one plans by them, the other calls with them."""
     for manifest in manifests:
         if manifest["kind"] == "Deployment" and manifest["metadata"]["name"].startswith("router-"):
             (container,) = manifest["spec"]["template"]["spec"]["containers"]
-            missing = wanted - {variable["name"] for variable in container["env"]}
-            if missing:
-                yield f"{name_of(manifest)}: lacks {', '.join(sorted(missing))} of the catalog"
+            secrets = {source.get("secretRef", {}).get("name") for source in container.get("envFrom", ())}
+            if PROVIDER_KEYS not in secrets:
+                yield f"{name_of(manifest)}: lacks the secret {PROVIDER_KEYS} in envFrom"
 
 
 def name_of(manifest: Manifest) -> str:

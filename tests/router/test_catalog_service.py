@@ -24,8 +24,8 @@ from mesh.errors import Code, MeshError, Unauthenticated
 from mesh.server import Server, ServerConfig
 from mesh.status import from_rpc_error
 from services.router.catalog_service import CatalogService
-from services.router.checking import AccountCheck, CheckOutcome, Checks
-from services.router.health import Health, RouteHealth
+from services.router.checking import Checks
+from services.router.health import AccountCheck, CheckOutcome, Health, RouteHealth
 from services.router.ledger import Balance
 from services.router.ledger_store import Entry, EntryFilter, UsageRange, UsageRow
 from services.router.planning import Planner
