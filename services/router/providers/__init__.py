@@ -18,6 +18,7 @@ from services.router.providers import (
     bedrock,
     bfl_families,
     fal,
+    firefly_models,
     google_models,
     huggingface,
     ideogram_models,
@@ -34,6 +35,7 @@ from services.router.providers.base import Account, Capabilities, Provider
 from services.router.providers.bedrock import Bedrock
 from services.router.providers.bfl import Bfl
 from services.router.providers.fal import Fal
+from services.router.providers.firefly import Firefly
 from services.router.providers.google import Google
 from services.router.providers.http import HttpClient
 from services.router.providers.huggingface import HuggingFace
@@ -77,6 +79,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "bedrock": Adapter(lambda account, shared: Bedrock(account, shared.http), bedrock.capabilities),
     "bfl": Adapter(lambda account, shared: Bfl(account, shared.http), bfl_families.capabilities),
     "fal": Adapter(lambda account, shared: Fal(account, shared.http), fal.capabilities),
+    "firefly": Adapter(lambda account, shared: Firefly(account, shared.http), firefly_models.capabilities),
     "google": Adapter(lambda account, shared: Google(account, shared.http), google_models.capabilities),
     "huggingface": Adapter(lambda account, shared: HuggingFace(account, shared.http), huggingface.capabilities),
     "ideogram": Adapter(lambda account, shared: Ideogram(account, shared.http), ideogram_models.capabilities),

@@ -8,6 +8,7 @@ from tests.router.fakes.a1111 import A1111Fake
 from tests.router.fakes.bedrock import BedrockFake
 from tests.router.fakes.bfl import BflFake
 from tests.router.fakes.fal import FalFake
+from tests.router.fakes.firefly import FireflyFake
 from tests.router.fakes.google import GoogleFake
 from tests.router.fakes.huggingface import HuggingFaceFake
 from tests.router.fakes.ideogram import IdeogramFake
@@ -28,6 +29,7 @@ from tests.router.providers.harness_bfl import (
     UltraHarness,
 )
 from tests.router.providers.harness_fal import FalHarness
+from tests.router.providers.harness_firefly import FireflyHarness, FireflyImage5Harness
 from tests.router.providers.harness_google import GeminiHarness, ImagenHarness, VertexHarness
 from tests.router.providers.harness_huggingface import EndpointHarness, RouterHarness
 from tests.router.providers.harness_ideogram import IdeogramHarness, IdeogramV1Harness
@@ -58,6 +60,8 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "bfl-kontext": KontextHarness,
     "bfl-ultra": UltraHarness,
     "fal": FalHarness,
+    "firefly": FireflyHarness,
+    "firefly-image5": FireflyImage5Harness,
     "google": GeminiHarness,
     "google-imagen": ImagenHarness,
     "google-vertex": VertexHarness,
@@ -85,6 +89,7 @@ FAKES: Mapping[str, type[VendorFake]] = {
     "bedrock": BedrockFake,
     "bfl": BflFake,
     "fal": FalFake,
+    "firefly": FireflyFake,
     "google": GoogleFake,
     "huggingface": HuggingFaceFake,
     "ideogram": IdeogramFake,
