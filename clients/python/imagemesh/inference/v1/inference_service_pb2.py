@@ -28,7 +28,7 @@ from imagemesh.type.v1 import access_pb2 as imagemesh_dot_type_dot_v1_dot_access
 from imagemesh.type.v1 import image_pb2 as imagemesh_dot_type_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.imagemesh/inference/v1/inference_service.proto\x12\x16imagemesh.inference.v1\x1a\'imagemesh/inference/v1/generation.proto\x1a\"imagemesh/inference/v1/model.proto\x1a\x1eimagemesh/type/v1/access.proto\x1a\x1dimagemesh/type/v1/image.proto\"i\n\x0c\x43ontrolInput\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12-\n\x05image\x18\x02 \x01(\x0b\x32\x1e.imagemesh.type.v1.ImageSource\x12\x12\n\x05scale\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_scale\":\n\tLoraInput\x12\x0f\n\x07lora_id\x18\x01 \x01(\t\x12\x12\n\x05scale\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_scale\"\xa7\x04\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x11\n\toperation\x18\x04 \x01(\t\x12\x0e\n\x06prompt\x18\x05 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x06 \x01(\t\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12\r\n\x05\x63ount\x18\t \x01(\x05\x12\x11\n\x04seed\x18\n \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05steps\x18\x0b \x01(\x05H\x01\x88\x01\x01\x12\x15\n\x08guidance\x18\x0c \x01(\x02H\x02\x88\x01\x01\x12\x11\n\tscheduler\x18\r \x01(\t\x12\x15\n\x08strength\x18\x0e \x01(\x02H\x03\x88\x01\x01\x12.\n\x06images\x18\x0f \x03(\x0b\x32\x1e.imagemesh.type.v1.ImageSource\x12,\n\x04mask\x18\x10 \x01(\x0b\x32\x1e.imagemesh.type.v1.ImageSource\x12\x36\n\x08\x63ontrols\x18\x11 \x03(\x0b\x32$.imagemesh.inference.v1.ControlInput\x12\x30\n\x05loras\x18\x12 \x03(\x0b\x32!.imagemesh.inference.v1.LoraInput\x12\x10\n\x08previews\x18\x13 \x01(\x08\x42\x07\n\x05_seedB\x08\n\x06_stepsB\x0b\n\t_guidanceB\x0b\n\t_strength\"\xe4\x01\n\x10GenerateResponse\x12\x34\n\x08progress\x18\x01 \x01(\x0b\x32 .imagemesh.inference.v1.ProgressH\x00\x12\x32\n\x07preview\x18\x02 \x01(\x0b\x32\x1f.imagemesh.inference.v1.PreviewH\x00\x12)\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x18.imagemesh.type.v1.ChunkH\x00\x12\x32\n\x07summary\x18\x04 \x01(\x0b\x32\x1f.imagemesh.inference.v1.SummaryH\x00\x42\x07\n\x05\x65vent\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.imagemesh.inference.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x10LoadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"A\n\x11LoadModelResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.imagemesh.inference.v1.Model\"&\n\x12UnloadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"C\n\x13UnloadModelResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.imagemesh.inference.v1.Model\"&\n\x12GetCapacityRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xc4\x01\n\x13GetCapacityResponse\x12\x0f\n\x07running\x18\x01 \x01(\x05\x12\x0f\n\x07waiting\x18\x02 \x01(\x05\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x35\n\x06models\x18\x04 \x03(\x0b\x32%.imagemesh.inference.v1.ModelCapacity\x12\x35\n\x07\x64\x65vices\x18\x05 \x03(\x0b\x32$.imagemesh.inference.v1.DeviceMemory\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t2\xbb\x04\n\x10InferenceService\x12h\n\x08Generate\x12\'.imagemesh.inference.v1.GenerateRequest\x1a(.imagemesh.inference.v1.GenerateResponse\"\x07\xaa\xd4\x18\x03\n\x01\x03\x30\x01\x12m\n\nListModels\x12).imagemesh.inference.v1.ListModelsRequest\x1a*.imagemesh.inference.v1.ListModelsResponse\"\x08\xaa\xd4\x18\x04\n\x02\x02\x03\x12j\n\tLoadModel\x12(.imagemesh.inference.v1.LoadModelRequest\x1a).imagemesh.inference.v1.LoadModelResponse\"\x08\xaa\xd4\x18\x04\n\x02\x02\x03\x12p\n\x0bUnloadModel\x12*.imagemesh.inference.v1.UnloadModelRequest\x1a+.imagemesh.inference.v1.UnloadModelResponse\"\x08\xaa\xd4\x18\x04\n\x02\x02\x03\x12p\n\x0bGetCapacity\x12*.imagemesh.inference.v1.GetCapacityRequest\x1a+.imagemesh.inference.v1.GetCapacityResponse\"\x08\xaa\xd4\x18\x04\n\x02\x02\x03\x42\x84\x01\n\x19io.imagemesh.inference.v1P\x01ZLgithub.com/imagemesh/imagemesh/clients/go/imagemesh/inference/v1;inferencev1\xaa\x02\x16ImageMesh.Inference.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.imagemesh/inference/v1/inference_service.proto\x12\x16imagemesh.inference.v1\x1a\'imagemesh/inference/v1/generation.proto\x1a\"imagemesh/inference/v1/model.proto\x1a\x1eimagemesh/type/v1/access.proto\x1a\x1dimagemesh/type/v1/image.proto\"C\n\x07Margins\x12\x0c\n\x04left\x18\x01 \x01(\x05\x12\x0b\n\x03top\x18\x02 \x01(\x05\x12\r\n\x05right\x18\x03 \x01(\x05\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x05\"i\n\x0c\x43ontrolInput\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12-\n\x05image\x18\x02 \x01(\x0b\x32\x1e.imagemesh.type.v1.ImageSource\x12\x12\n\x05scale\x18\x03 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_scale\":\n\tLoraInput\x12\x0f\n\x07lora_id\x18\x01 \x01(\t\x12\x12\n\x05scale\x18\x02 \x01(\x02H\x00\x88\x01\x01\x42\x08\n\x06_scale\"\x9d\x05\n\x0fGenerateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08model_id\x18\x02 \x01(\t\x12\x15\n\rmodel_version\x18\x03 \x01(\t\x12\x11\n\toperation\x18\x04 \x01(\t\x12\x0e\n\x06prompt\x18\x05 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x06 \x01(\t\x12\r\n\x05width\x18\x07 \x01(\x05\x12\x0e\n\x06height\x18\x08 \x01(\x05\x12\r\n\x05\x63ount\x18\t \x01(\x05\x12\x11\n\x04seed\x18\n \x01(\rH\x00\x88\x01\x01\x12\x12\n\x05steps\x18\x0b \x01(\x05H\x01\x88\x01\x01\x12\x15\n\x08guidance\x18\x0c \x01(\x02H\x02\x88\x01\x01\x12\x11\n\tscheduler\x18\r \x01(\t\x12\x15\n\x08strength\x18\x0e \x01(\x02H\x03\x88\x01\x01\x12.\n\x06images\x18\x0f \x03(\x0b\x32\x1e.imagemesh.type.v1.ImageSource\x12,\n\x04mask\x18\x10 \x01(\x0b\x32\x1e.imagemesh.type.v1.ImageSource\x12\x36\n\x08\x63ontrols\x18\x11 \x03(\x0b\x32$.imagemesh.inference.v1.ControlInput\x12\x30\n\x05loras\x18\x12 \x03(\x0b\x32!.imagemesh.inference.v1.LoraInput\x12\x10\n\x08previews\x18\x13 \x01(\x08\x12\x30\n\x07margins\x18\x14 \x01(\x0b\x32\x1f.imagemesh.inference.v1.Margins\x12\x16\n\x0eupscale_factor\x18\x15 \x01(\x05\x12*\n\x04lane\x18\x16 \x01(\x0e\x32\x1c.imagemesh.inference.v1.LaneB\x07\n\x05_seedB\x08\n\x06_stepsB\x0b\n\t_guidanceB\x0b\n\t_strength\"\xe4\x01\n\x10GenerateResponse\x12\x34\n\x08progress\x18\x01 \x01(\x0b\x32 .imagemesh.inference.v1.ProgressH\x00\x12\x32\n\x07preview\x18\x02 \x01(\x0b\x32\x1f.imagemesh.inference.v1.PreviewH\x00\x12)\n\x05\x63hunk\x18\x03 \x01(\x0b\x32\x18.imagemesh.type.v1.ChunkH\x00\x12\x32\n\x07summary\x18\x04 \x01(\x0b\x32\x1f.imagemesh.inference.v1.SummaryH\x00\x42\x07\n\x05\x65vent\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"\\\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.imagemesh.inference.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"$\n\x10LoadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"A\n\x11LoadModelResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.imagemesh.inference.v1.Model\"&\n\x12UnloadModelRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"C\n\x13UnloadModelResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.imagemesh.inference.v1.Model\"&\n\x12GetCapacityRequest\x12\x10\n\x08model_id\x18\x01 \x01(\t\"\xc4\x01\n\x13GetCapacityResponse\x12\x0f\n\x07running\x18\x01 \x01(\x05\x12\x0f\n\x07waiting\x18\x02 \x01(\x05\x12\r\n\x05slots\x18\x03 \x01(\x05\x12\x35\n\x06models\x18\x04 \x03(\x0b\x32%.imagemesh.inference.v1.ModelCapacity\x12\x35\n\x07\x64\x65vices\x18\x05 \x03(\x0b\x32$.imagemesh.inference.v1.DeviceMemory\x12\x0e\n\x06\x65ngine\x18\x06 \x01(\t*B\n\x04Lane\x12\x14\n\x10LANE_UNSPECIFIED\x10\x00\x12\x14\n\x10LANE_INTERACTIVE\x10\x01\x12\x0e\n\nLANE_BATCH\x10\x02\x32\xbb\x04\n\x10InferenceService\x12h\n\x08Generate\x12\'.imagemesh.inference.v1.GenerateRequest\x1a(.imagemesh.inference.v1.GenerateResponse\"\x07\xaa\xd4\x18\x03\n\x01\x03\x30\x01\x12m\n\nListModels\x12).imagemesh.inference.v1.ListModelsRequest\x1a*.imagemesh.inference.v1.ListModelsResponse\"\x08\xaa\xd4\x18\x04\n\x02\x02\x03\x12j\n\tLoadModel\x12(.imagemesh.inference.v1.LoadModelRequest\x1a).imagemesh.inference.v1.LoadModelResponse\"\x08\xaa\xd4\x18\x04\n\x02\x02\x03\x12p\n\x0bUnloadModel\x12*.imagemesh.inference.v1.UnloadModelRequest\x1a+.imagemesh.inference.v1.UnloadModelResponse\"\x08\xaa\xd4\x18\x04\n\x02\x02\x03\x12p\n\x0bGetCapacity\x12*.imagemesh.inference.v1.GetCapacityRequest\x1a+.imagemesh.inference.v1.GetCapacityResponse\"\x08\xaa\xd4\x18\x04\n\x02\x02\x03\x42\x84\x01\n\x19io.imagemesh.inference.v1P\x01ZLgithub.com/imagemesh/imagemesh/clients/go/imagemesh/inference/v1;inferencev1\xaa\x02\x16ImageMesh.Inference.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,30 +46,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INFERENCESERVICE'].methods_by_name['UnloadModel']._serialized_options = b'\252\324\030\004\n\002\002\003'
   _globals['_INFERENCESERVICE'].methods_by_name['GetCapacity']._loaded_options = None
   _globals['_INFERENCESERVICE'].methods_by_name['GetCapacity']._serialized_options = b'\252\324\030\004\n\002\002\003'
-  _globals['_CONTROLINPUT']._serialized_start=214
-  _globals['_CONTROLINPUT']._serialized_end=319
-  _globals['_LORAINPUT']._serialized_start=321
-  _globals['_LORAINPUT']._serialized_end=379
-  _globals['_GENERATEREQUEST']._serialized_start=382
-  _globals['_GENERATEREQUEST']._serialized_end=933
-  _globals['_GENERATERESPONSE']._serialized_start=936
-  _globals['_GENERATERESPONSE']._serialized_end=1164
-  _globals['_LISTMODELSREQUEST']._serialized_start=1166
-  _globals['_LISTMODELSREQUEST']._serialized_end=1224
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1226
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1318
-  _globals['_LOADMODELREQUEST']._serialized_start=1320
-  _globals['_LOADMODELREQUEST']._serialized_end=1356
-  _globals['_LOADMODELRESPONSE']._serialized_start=1358
-  _globals['_LOADMODELRESPONSE']._serialized_end=1423
-  _globals['_UNLOADMODELREQUEST']._serialized_start=1425
-  _globals['_UNLOADMODELREQUEST']._serialized_end=1463
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=1465
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=1532
-  _globals['_GETCAPACITYREQUEST']._serialized_start=1534
-  _globals['_GETCAPACITYREQUEST']._serialized_end=1572
-  _globals['_GETCAPACITYRESPONSE']._serialized_start=1575
-  _globals['_GETCAPACITYRESPONSE']._serialized_end=1771
-  _globals['_INFERENCESERVICE']._serialized_start=1774
-  _globals['_INFERENCESERVICE']._serialized_end=2345
+  _globals['_LANE']._serialized_start=1960
+  _globals['_LANE']._serialized_end=2026
+  _globals['_MARGINS']._serialized_start=214
+  _globals['_MARGINS']._serialized_end=281
+  _globals['_CONTROLINPUT']._serialized_start=283
+  _globals['_CONTROLINPUT']._serialized_end=388
+  _globals['_LORAINPUT']._serialized_start=390
+  _globals['_LORAINPUT']._serialized_end=448
+  _globals['_GENERATEREQUEST']._serialized_start=451
+  _globals['_GENERATEREQUEST']._serialized_end=1120
+  _globals['_GENERATERESPONSE']._serialized_start=1123
+  _globals['_GENERATERESPONSE']._serialized_end=1351
+  _globals['_LISTMODELSREQUEST']._serialized_start=1353
+  _globals['_LISTMODELSREQUEST']._serialized_end=1411
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1413
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1505
+  _globals['_LOADMODELREQUEST']._serialized_start=1507
+  _globals['_LOADMODELREQUEST']._serialized_end=1543
+  _globals['_LOADMODELRESPONSE']._serialized_start=1545
+  _globals['_LOADMODELRESPONSE']._serialized_end=1610
+  _globals['_UNLOADMODELREQUEST']._serialized_start=1612
+  _globals['_UNLOADMODELREQUEST']._serialized_end=1650
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=1652
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=1719
+  _globals['_GETCAPACITYREQUEST']._serialized_start=1721
+  _globals['_GETCAPACITYREQUEST']._serialized_end=1759
+  _globals['_GETCAPACITYRESPONSE']._serialized_start=1762
+  _globals['_GETCAPACITYRESPONSE']._serialized_end=1958
+  _globals['_INFERENCESERVICE']._serialized_start=2029
+  _globals['_INFERENCESERVICE']._serialized_end=2600
 # @@protoc_insertion_point(module_scope)

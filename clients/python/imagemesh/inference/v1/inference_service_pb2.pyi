@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from imagemesh.inference.v1 import generation_pb2 as _generation_pb2
 from imagemesh.inference.v1 import model_pb2 as _model_pb2
 from imagemesh.type.v1 import image_pb2 as _image_pb2
@@ -21,6 +22,64 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Lane:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LaneEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Lane.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LANE_UNSPECIFIED: _Lane.ValueType  # 0
+    """Means LANE_INTERACTIVE."""
+    LANE_INTERACTIVE: _Lane.ValueType  # 1
+    """Somebody waits for it."""
+    LANE_BATCH: _Lane.ValueType  # 2
+    """Nobody does: it gets the smaller share of the engine while interactive requests run."""
+
+class Lane(_Lane, metaclass=_LaneEnumTypeWrapper):
+    """How urgent a request is."""
+
+LANE_UNSPECIFIED: Lane.ValueType  # 0
+"""Means LANE_INTERACTIVE."""
+LANE_INTERACTIVE: Lane.ValueType  # 1
+"""Somebody waits for it."""
+LANE_BATCH: Lane.ValueType  # 2
+"""Nobody does: it gets the smaller share of the engine while interactive requests run."""
+Global___Lane: _TypeAlias = Lane  # noqa: Y015
+
+@_typing.final
+class Margins(_message.Message):
+    """Pixels that `outpaint` adds at each side, 0 to 2000 each; at least one is above 0."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    RIGHT_FIELD_NUMBER: _builtins.int
+    BOTTOM_FIELD_NUMBER: _builtins.int
+    left: _builtins.int
+    """At the left."""
+    top: _builtins.int
+    """At the top."""
+    right: _builtins.int
+    """At the right."""
+    bottom: _builtins.int
+    """At the bottom."""
+    def __init__(
+        self,
+        *,
+        left: _builtins.int = ...,
+        top: _builtins.int = ...,
+        right: _builtins.int = ...,
+        bottom: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Margins: _TypeAlias = Margins  # noqa: Y015
+
 @_typing.final
 class ControlInput(_message.Message):
     """An image that steers the drawing."""
@@ -31,12 +90,12 @@ class ControlInput(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     kind: _builtins.str
-    """What the image says, by name, e.g. `edges`."""
+    """What the image says, by a name that the model lists, e.g. `edges`."""
     scale: _builtins.float
     """How strongly it steers, 0 to 2; 1 when unset."""
     @_builtins.property
     def image(self) -> _image_pb2.ImageSource:
-        """The image."""
+        """The image, inline."""
 
     def __init__(
         self,
@@ -108,6 +167,9 @@ class GenerateRequest(_message.Message):
     CONTROLS_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
     PREVIEWS_FIELD_NUMBER: _builtins.int
+    MARGINS_FIELD_NUMBER: _builtins.int
+    UPSCALE_FACTOR_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Names this request in logs and traces; the router sends its attempt id. At most 128 characters; may be empty."""
     model_id: _builtins.str
@@ -115,13 +177,15 @@ class GenerateRequest(_message.Message):
     model_version: _builtins.str
     """The pinned revision the caller planned with; when set and not the loaded one, the call is FAILED_PRECONDITION."""
     operation: _builtins.str
-    """What to do, by capability name; `text_to_image` when empty, and the only one served for now."""
+    """What to do, by capability name; `text_to_image` when empty. A model lists what it can do."""
     prompt: _builtins.str
-    """What to draw, 1 to 32,000 characters; models read only their tokenizer's length of it. Required."""
+    """What to draw, 1 to 32,000 characters; models read only their tokenizer's length of it. May be empty for `upscale`."""
     negative_prompt: _builtins.str
     """What to avoid, at most 32,000 characters; without effect when guidance is 1 or less."""
     width: _builtins.int
-    """In pixels; 0 means the model's default. Width and height are set both or neither."""
+    """In pixels; 0 means the model's default, or the first image's size where there is one. Width and height are set both
+    or neither.
+    """
     height: _builtins.int
     """In pixels; 0 means the model's default."""
     count: _builtins.int
@@ -135,24 +199,36 @@ class GenerateRequest(_message.Message):
     scheduler: _builtins.str
     """The scheduler, by one of the model's names; the model's default when empty."""
     strength: _builtins.float
-    """How far the result may leave `images[0]`, 0 to 1. UNIMPLEMENTED when set, for now."""
+    """How far the result may leave the image, 0 to 1; the operation's default when unset. For `image_to_image`,
+    `inpaint`, `outpaint` and `upscale`.
+    """
     previews: _builtins.bool
-    """Whether previews are wanted. UNIMPLEMENTED when set, for now."""
+    """Whether previews are wanted: a rough look at each image, about every fifth of the steps."""
+    upscale_factor: _builtins.int
+    """How many times larger each edge becomes, by a factor that the model lists; 0 means its first. For `upscale`."""
+    lane: Global___Lane.ValueType
+    """How urgent it is."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.ImageSource]:
-        """Images to start from. UNIMPLEMENTED when set, for now."""
+        """The image to start from, inline: exactly one for `image_to_image`, `inpaint`, `outpaint` and `upscale`, none else.
+        PNG, JPEG or WebP, at most 20 MiB, each edge at most 8192 pixels.
+        """
 
     @_builtins.property
     def mask(self) -> _image_pb2.ImageSource:
-        """White where the image may change. UNIMPLEMENTED when set, for now."""
+        """White where the image may change, inline; for `inpaint`, which needs it."""
 
     @_builtins.property
     def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlInput]:
-        """Images that steer the drawing. UNIMPLEMENTED when set, for now."""
+        """Images that steer the drawing, at most 4; for `control`, which needs at least one."""
 
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraInput]:
-        """Adapters to apply. UNIMPLEMENTED when set, for now."""
+        """Adapters to apply, at most 8 different ones."""
+
+    @_builtins.property
+    def margins(self) -> Global___Margins:
+        """How far to extend the image at each side; for `outpaint`, which needs it."""
 
     def __init__(
         self,
@@ -176,10 +252,13 @@ class GenerateRequest(_message.Message):
         controls: _abc.Iterable[Global___ControlInput] | None = ...,
         loras: _abc.Iterable[Global___LoraInput] | None = ...,
         previews: _builtins.bool = ...,
+        margins: Global___Margins | None = ...,
+        upscale_factor: _builtins.int = ...,
+        lane: Global___Lane.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "guidance", b"guidance", "mask", b"mask", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "guidance", b"guidance", "margins", b"margins", "mask", b"mask", "seed", b"seed", "steps", b"steps", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "controls", b"controls", "count", b"count", "guidance", b"guidance", "height", b"height", "images", b"images", "loras", b"loras", "mask", b"mask", "model_id", b"model_id", "model_version", b"model_version", "negative_prompt", b"negative_prompt", "operation", b"operation", "previews", b"previews", "prompt", b"prompt", "request_id", b"request_id", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance", b"_guidance", "_seed", b"_seed", "_steps", b"_steps", "_strength", b"_strength", "controls", b"controls", "count", b"count", "guidance", b"guidance", "height", b"height", "images", b"images", "lane", b"lane", "loras", b"loras", "margins", b"margins", "mask", b"mask", "model_id", b"model_id", "model_version", b"model_version", "negative_prompt", b"negative_prompt", "operation", b"operation", "previews", b"previews", "prompt", b"prompt", "request_id", b"request_id", "scheduler", b"scheduler", "seed", b"seed", "steps", b"steps", "strength", b"strength", "upscale_factor", b"upscale_factor", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance: _TypeAlias = _typing.Literal["guidance"]  # noqa: Y015
     _WhichOneofArgType__guidance: _TypeAlias = _typing.Literal["_guidance", b"_guidance"]  # noqa: Y015

@@ -70,13 +70,14 @@ class InferenceServiceServicer:
 
     def Generate(self, request, context):
         """Draws the request's images. The stream begins with progress 0 once the engine has admitted the request; progress
-        follows after every denoising step, then the chunks of each image in order of their index, then one summary.
+        follows after every denoising step, previews in between where they were asked for, then the chunks of each image in
+        order of their index, then one summary. A request is at most 128 MiB, its images included.
         Cancelling the call frees the engine before its next step.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (MODEL_NOT_FOUND, with `nearest` in the metadata);
         FAILED_PRECONDITION (MODEL_NOT_LOADED; also when `model_version` is not the loaded one); RESOURCE_EXHAUSTED
-        (ENGINE_FULL, with RetryInfo); UNAVAILABLE (PEER_UNAVAILABLE, the engine does not answer); INTERNAL
-        (ENGINE_FAILED); UNIMPLEMENTED (NOT_IMPLEMENTED) for an operation or field of a later version.
+        (ENGINE_FULL, with RetryInfo); UNAVAILABLE (PEER_UNAVAILABLE, the engine does not answer, or the model is
+        being loaded); INTERNAL (ENGINE_FAILED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,14 +91,24 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def LoadModel(self, request, context):
-        """Reads a model's weights and makes it ready. UNIMPLEMENTED for now: models load at start.
+        """Reads a model's `model.yaml` and weights and makes it ready; answers once it draws. A model that is loaded already
+        stays as it is. Leaving the call does not stop the loading. Where a model was unloaded by rpc, this also takes that
+        wish back (see UnloadModel).
+
+        Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_NOT_LOADED, with what went wrong: no or broken
+        weights, a wrong `model.yaml`); UNAVAILABLE (PEER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def UnloadModel(self, request, context):
-        """Frees a model's memory. UNIMPLEMENTED for now.
+        """Frees a model's memory. New calls are refused at once; what is being drawn may end first, for a minute, and then
+        ends with UNAVAILABLE. Answers once the memory is free. A model that is not loaded stays so. The wish outlives
+        restarts of the engine, and of this service where it has a place to keep it: the model stays unloaded until
+        LoadModel.
+
+        Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,20 +37,33 @@ class InferenceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> InferenceServiceAsyncStub: ...
     Generate: _grpc.UnaryStreamMultiCallable[_inference_service_pb2.GenerateRequest, _inference_service_pb2.GenerateResponse]
     """Draws the request's images. The stream begins with progress 0 once the engine has admitted the request; progress
-    follows after every denoising step, then the chunks of each image in order of their index, then one summary.
+    follows after every denoising step, previews in between where they were asked for, then the chunks of each image in
+    order of their index, then one summary. A request is at most 128 MiB, its images included.
     Cancelling the call frees the engine before its next step.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (MODEL_NOT_FOUND, with `nearest` in the metadata);
     FAILED_PRECONDITION (MODEL_NOT_LOADED; also when `model_version` is not the loaded one); RESOURCE_EXHAUSTED
-    (ENGINE_FULL, with RetryInfo); UNAVAILABLE (PEER_UNAVAILABLE, the engine does not answer); INTERNAL
-    (ENGINE_FAILED); UNIMPLEMENTED (NOT_IMPLEMENTED) for an operation or field of a later version.
+    (ENGINE_FULL, with RetryInfo); UNAVAILABLE (PEER_UNAVAILABLE, the engine does not answer, or the model is
+    being loaded); INTERNAL (ENGINE_FAILED).
     """
     ListModels: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.ListModelsRequest, _inference_service_pb2.ListModelsResponse]
     """Lists the models of this service, loaded or not, by `model_id`."""
     LoadModel: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.LoadModelRequest, _inference_service_pb2.LoadModelResponse]
-    """Reads a model's weights and makes it ready. UNIMPLEMENTED for now: models load at start."""
+    """Reads a model's `model.yaml` and weights and makes it ready; answers once it draws. A model that is loaded already
+    stays as it is. Leaving the call does not stop the loading. Where a model was unloaded by rpc, this also takes that
+    wish back (see UnloadModel).
+
+    Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_NOT_LOADED, with what went wrong: no or broken
+    weights, a wrong `model.yaml`); UNAVAILABLE (PEER_UNAVAILABLE).
+    """
     UnloadModel: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.UnloadModelRequest, _inference_service_pb2.UnloadModelResponse]
-    """Frees a model's memory. UNIMPLEMENTED for now."""
+    """Frees a model's memory. New calls are refused at once; what is being drawn may end first, for a minute, and then
+    ends with UNAVAILABLE. Answers once the memory is free. A model that is not loaded stays so. The wish outlives
+    restarts of the engine, and of this service where it has a place to keep it: the model stays unloaded until
+    LoadModel.
+
+    Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE).
+    """
     GetCapacity: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.GetCapacityRequest, _inference_service_pb2.GetCapacityResponse]
     """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE)."""
 
@@ -63,20 +76,33 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Generate: _aio.UnaryStreamMultiCallable[_inference_service_pb2.GenerateRequest, _inference_service_pb2.GenerateResponse]  # type: ignore[assignment]
     """Draws the request's images. The stream begins with progress 0 once the engine has admitted the request; progress
-    follows after every denoising step, then the chunks of each image in order of their index, then one summary.
+    follows after every denoising step, previews in between where they were asked for, then the chunks of each image in
+    order of their index, then one summary. A request is at most 128 MiB, its images included.
     Cancelling the call frees the engine before its next step.
 
     Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (MODEL_NOT_FOUND, with `nearest` in the metadata);
     FAILED_PRECONDITION (MODEL_NOT_LOADED; also when `model_version` is not the loaded one); RESOURCE_EXHAUSTED
-    (ENGINE_FULL, with RetryInfo); UNAVAILABLE (PEER_UNAVAILABLE, the engine does not answer); INTERNAL
-    (ENGINE_FAILED); UNIMPLEMENTED (NOT_IMPLEMENTED) for an operation or field of a later version.
+    (ENGINE_FULL, with RetryInfo); UNAVAILABLE (PEER_UNAVAILABLE, the engine does not answer, or the model is
+    being loaded); INTERNAL (ENGINE_FAILED).
     """
     ListModels: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.ListModelsRequest, _inference_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Lists the models of this service, loaded or not, by `model_id`."""
     LoadModel: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.LoadModelRequest, _inference_service_pb2.LoadModelResponse]  # type: ignore[assignment]
-    """Reads a model's weights and makes it ready. UNIMPLEMENTED for now: models load at start."""
+    """Reads a model's `model.yaml` and weights and makes it ready; answers once it draws. A model that is loaded already
+    stays as it is. Leaving the call does not stop the loading. Where a model was unloaded by rpc, this also takes that
+    wish back (see UnloadModel).
+
+    Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_NOT_LOADED, with what went wrong: no or broken
+    weights, a wrong `model.yaml`); UNAVAILABLE (PEER_UNAVAILABLE).
+    """
     UnloadModel: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.UnloadModelRequest, _inference_service_pb2.UnloadModelResponse]  # type: ignore[assignment]
-    """Frees a model's memory. UNIMPLEMENTED for now."""
+    """Frees a model's memory. New calls are refused at once; what is being drawn may end first, for a minute, and then
+    ends with UNAVAILABLE. Answers once the memory is free. A model that is not loaded stays so. The wish outlives
+    restarts of the engine, and of this service where it has a place to keep it: the model stays unloaded until
+    LoadModel.
+
+    Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE).
+    """
     GetCapacity: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.GetCapacityRequest, _inference_service_pb2.GetCapacityResponse]  # type: ignore[assignment]
     """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE)."""
 
@@ -92,13 +118,14 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_inference_service_pb2.GenerateResponse], _abc.AsyncIterator[_inference_service_pb2.GenerateResponse]]:
         """Draws the request's images. The stream begins with progress 0 once the engine has admitted the request; progress
-        follows after every denoising step, then the chunks of each image in order of their index, then one summary.
+        follows after every denoising step, previews in between where they were asked for, then the chunks of each image in
+        order of their index, then one summary. A request is at most 128 MiB, its images included.
         Cancelling the call frees the engine before its next step.
 
         Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (MODEL_NOT_FOUND, with `nearest` in the metadata);
         FAILED_PRECONDITION (MODEL_NOT_LOADED; also when `model_version` is not the loaded one); RESOURCE_EXHAUSTED
-        (ENGINE_FULL, with RetryInfo); UNAVAILABLE (PEER_UNAVAILABLE, the engine does not answer); INTERNAL
-        (ENGINE_FAILED); UNIMPLEMENTED (NOT_IMPLEMENTED) for an operation or field of a later version.
+        (ENGINE_FULL, with RetryInfo); UNAVAILABLE (PEER_UNAVAILABLE, the engine does not answer, or the model is
+        being loaded); INTERNAL (ENGINE_FAILED).
         """
 
     @_abc_1.abstractmethod
@@ -115,7 +142,13 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.LoadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.LoadModelResponse, _abc.Awaitable[_inference_service_pb2.LoadModelResponse]]:
-        """Reads a model's weights and makes it ready. UNIMPLEMENTED for now: models load at start."""
+        """Reads a model's `model.yaml` and weights and makes it ready; answers once it draws. A model that is loaded already
+        stays as it is. Leaving the call does not stop the loading. Where a model was unloaded by rpc, this also takes that
+        wish back (see UnloadModel).
+
+        Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_NOT_LOADED, with what went wrong: no or broken
+        weights, a wrong `model.yaml`); UNAVAILABLE (PEER_UNAVAILABLE).
+        """
 
     @_abc_1.abstractmethod
     def UnloadModel(
@@ -123,7 +156,13 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.UnloadModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.UnloadModelResponse, _abc.Awaitable[_inference_service_pb2.UnloadModelResponse]]:
-        """Frees a model's memory. UNIMPLEMENTED for now."""
+        """Frees a model's memory. New calls are refused at once; what is being drawn may end first, for a minute, and then
+        ends with UNAVAILABLE. Answers once the memory is free. A model that is not loaded stays so. The wish outlives
+        restarts of the engine, and of this service where it has a place to keep it: the model stays unloaded until
+        LoadModel.
+
+        Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE).
+        """
 
     @_abc_1.abstractmethod
     def GetCapacity(

@@ -26,7 +26,7 @@ from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from imagemesh.type.v1 import image_pb2 as imagemesh_dot_type_dot_v1_dot_image__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagemesh/inference/v1/model.proto\x12\x16imagemesh.inference.v1\x1a\x17google/type/money.proto\x1a\x1dimagemesh/type/v1/image.proto\"\x9e\x01\n\nSizeLimits\x12\x0b\n\x03min\x18\x01 \x01(\x05\x12\x0b\n\x03max\x18\x02 \x01(\x05\x12\x0e\n\x06\x66\x61\x63tor\x18\x03 \x01(\x05\x12\x32\n\x06policy\x18\x04 \x01(\x0e\x32\".imagemesh.inference.v1.SizePolicy\x12\x32\n\x0c\x64\x65\x66\x61ult_size\x18\x05 \x01(\x0b\x32\x1c.imagemesh.type.v1.ImageSize\"\xa5\x03\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x04 \x01(\t\x12\x31\n\x05state\x18\x05 \x01(\x0e\x32\".imagemesh.inference.v1.ModelState\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x07 \x03(\t\x12\x30\n\x04size\x18\x08 \x01(\x0b\x32\".imagemesh.inference.v1.SizeLimits\x12\x11\n\tmax_count\x18\t \x01(\x05\x12\x15\n\rdefault_steps\x18\n \x01(\x05\x12\x11\n\tmax_steps\x18\x0b \x01(\x05\x12\x18\n\x10\x64\x65\x66\x61ult_guidance\x18\x0c \x01(\x02\x12\x19\n\x11\x64\x65\x66\x61ult_scheduler\x18\r \x01(\t\x12\x12\n\nschedulers\x18\x0e \x03(\t\x12\x0f\n\x07license\x18\x0f \x01(\t\x12,\n\x10gpu_second_price\x18\x10 \x01(\x0b\x32\x12.google.type.Money\"}\n\rModelCapacity\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x0f\n\x07waiting\x18\x03 \x01(\x05\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x15\n\rwaiting_limit\x18\x05 \x01(\x05\x12\x12\n\nsteps_done\x18\x06 \x01(\x03\"G\n\x0c\x44\x65viceMemory\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x12\n\nused_bytes\x18\x03 \x01(\x03*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04*W\n\nSizePolicy\x12\x1b\n\x17SIZE_POLICY_UNSPECIFIED\x10\x00\x12\x14\n\x10SIZE_POLICY_SNAP\x10\x01\x12\x16\n\x12SIZE_POLICY_REFUSE\x10\x02\x42\x84\x01\n\x19io.imagemesh.inference.v1P\x01ZLgithub.com/imagemesh/imagemesh/clients/go/imagemesh/inference/v1;inferencev1\xaa\x02\x16ImageMesh.Inference.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"imagemesh/inference/v1/model.proto\x12\x16imagemesh.inference.v1\x1a\x17google/type/money.proto\x1a\x1dimagemesh/type/v1/image.proto\"\x9e\x01\n\nSizeLimits\x12\x0b\n\x03min\x18\x01 \x01(\x05\x12\x0b\n\x03max\x18\x02 \x01(\x05\x12\x0e\n\x06\x66\x61\x63tor\x18\x03 \x01(\x05\x12\x32\n\x06policy\x18\x04 \x01(\x0e\x32\".imagemesh.inference.v1.SizePolicy\x12\x32\n\x0c\x64\x65\x66\x61ult_size\x18\x05 \x01(\x0b\x32\x1c.imagemesh.type.v1.ImageSize\"\xdf\x03\n\x05Model\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x15\n\rmodel_version\x18\x02 \x01(\t\x12\x14\n\x0c\x64isplay_name\x18\x03 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x04 \x01(\t\x12\x31\n\x05state\x18\x05 \x01(\x0e\x32\".imagemesh.inference.v1.ModelState\x12\r\n\x05\x65rror\x18\x06 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x07 \x03(\t\x12\x30\n\x04size\x18\x08 \x01(\x0b\x32\".imagemesh.inference.v1.SizeLimits\x12\x11\n\tmax_count\x18\t \x01(\x05\x12\x15\n\rdefault_steps\x18\n \x01(\x05\x12\x11\n\tmax_steps\x18\x0b \x01(\x05\x12\x18\n\x10\x64\x65\x66\x61ult_guidance\x18\x0c \x01(\x02\x12\x19\n\x11\x64\x65\x66\x61ult_scheduler\x18\r \x01(\t\x12\x12\n\nschedulers\x18\x0e \x03(\t\x12\x0f\n\x07license\x18\x0f \x01(\t\x12,\n\x10gpu_second_price\x18\x10 \x01(\x0b\x32\x12.google.type.Money\x12\x10\n\x08\x63ontrols\x18\x11 \x03(\t\x12\r\n\x05loras\x18\x12 \x03(\t\x12\x17\n\x0fupscale_factors\x18\x13 \x03(\x05\"}\n\rModelCapacity\x12\x10\n\x08model_id\x18\x01 \x01(\t\x12\x0f\n\x07running\x18\x02 \x01(\x05\x12\x0f\n\x07waiting\x18\x03 \x01(\x05\x12\r\n\x05slots\x18\x04 \x01(\x05\x12\x15\n\rwaiting_limit\x18\x05 \x01(\x05\x12\x12\n\nsteps_done\x18\x06 \x01(\x03\"G\n\x0c\x44\x65viceMemory\x12\x0e\n\x06\x64\x65vice\x18\x01 \x01(\t\x12\x13\n\x0btotal_bytes\x18\x02 \x01(\x03\x12\x12\n\nused_bytes\x18\x03 \x01(\x03*\x8b\x01\n\nModelState\x12\x1b\n\x17MODEL_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13MODEL_STATE_LOADING\x10\x01\x12\x15\n\x11MODEL_STATE_READY\x10\x02\x12\x16\n\x12MODEL_STATE_FAILED\x10\x03\x12\x18\n\x14MODEL_STATE_UNLOADED\x10\x04*W\n\nSizePolicy\x12\x1b\n\x17SIZE_POLICY_UNSPECIFIED\x10\x00\x12\x14\n\x10SIZE_POLICY_SNAP\x10\x01\x12\x16\n\x12SIZE_POLICY_REFUSE\x10\x02\x42\x84\x01\n\x19io.imagemesh.inference.v1P\x01ZLgithub.com/imagemesh/imagemesh/clients/go/imagemesh/inference/v1;inferencev1\xaa\x02\x16ImageMesh.Inference.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,16 +34,16 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'imagemesh.inference.v1.mode
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\031io.imagemesh.inference.v1P\001ZLgithub.com/imagemesh/imagemesh/clients/go/imagemesh/inference/v1;inferencev1\252\002\026ImageMesh.Inference.V1'
-  _globals['_MODELSTATE']._serialized_start=904
-  _globals['_MODELSTATE']._serialized_end=1043
-  _globals['_SIZEPOLICY']._serialized_start=1045
-  _globals['_SIZEPOLICY']._serialized_end=1132
+  _globals['_MODELSTATE']._serialized_start=962
+  _globals['_MODELSTATE']._serialized_end=1101
+  _globals['_SIZEPOLICY']._serialized_start=1103
+  _globals['_SIZEPOLICY']._serialized_end=1190
   _globals['_SIZELIMITS']._serialized_start=119
   _globals['_SIZELIMITS']._serialized_end=277
   _globals['_MODEL']._serialized_start=280
-  _globals['_MODEL']._serialized_end=701
-  _globals['_MODELCAPACITY']._serialized_start=703
-  _globals['_MODELCAPACITY']._serialized_end=828
-  _globals['_DEVICEMEMORY']._serialized_start=830
-  _globals['_DEVICEMEMORY']._serialized_end=901
+  _globals['_MODEL']._serialized_end=759
+  _globals['_MODELCAPACITY']._serialized_start=761
+  _globals['_MODELCAPACITY']._serialized_end=886
+  _globals['_DEVICEMEMORY']._serialized_start=888
+  _globals['_DEVICEMEMORY']._serialized_end=959
 # @@protoc_insertion_point(module_scope)

@@ -139,6 +139,9 @@ class Model(_message.Message):
     SCHEDULERS_FIELD_NUMBER: _builtins.int
     LICENSE_FIELD_NUMBER: _builtins.int
     GPU_SECOND_PRICE_FIELD_NUMBER: _builtins.int
+    CONTROLS_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
+    UPSCALE_FACTORS_FIELD_NUMBER: _builtins.int
     model_id: _builtins.str
     """Its name, e.g. `demo`."""
     model_version: _builtins.str
@@ -150,7 +153,7 @@ class Model(_message.Message):
     state: Global___ModelState.ValueType
     """Whether it can draw now."""
     error: _builtins.str
-    """Why it could not be loaded; empty unless `state` is FAILED."""
+    """Why it cannot draw: what went wrong while loading when `state` is FAILED, or who unloaded it. Empty when READY."""
     max_count: _builtins.int
     """The most pictures a call may ask for."""
     default_steps: _builtins.int
@@ -179,6 +182,18 @@ class Model(_message.Message):
     def gpu_second_price(self) -> _money_pb2.Money:
         """What a second on the device costs; absent when the model states none."""
 
+    @_builtins.property
+    def controls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Kinds of images that can steer it, by name, e.g. `edges`."""
+
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Adapters it can apply, by `lora_id`."""
+
+    @_builtins.property
+    def upscale_factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Factors that `upscale` takes, the default first."""
+
     def __init__(
         self,
         *,
@@ -198,10 +213,13 @@ class Model(_message.Message):
         schedulers: _abc.Iterable[_builtins.str] | None = ...,
         license: _builtins.str = ...,
         gpu_second_price: _money_pb2.Money | None = ...,
+        controls: _abc.Iterable[_builtins.str] | None = ...,
+        loras: _abc.Iterable[_builtins.str] | None = ...,
+        upscale_factors: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["gpu_second_price", b"gpu_second_price", "size", b"size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "default_guidance", b"default_guidance", "default_scheduler", b"default_scheduler", "default_steps", b"default_steps", "display_name", b"display_name", "error", b"error", "family", b"family", "gpu_second_price", b"gpu_second_price", "license", b"license", "max_count", b"max_count", "max_steps", b"max_steps", "model_id", b"model_id", "model_version", b"model_version", "schedulers", b"schedulers", "size", b"size", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["capabilities", b"capabilities", "controls", b"controls", "default_guidance", b"default_guidance", "default_scheduler", b"default_scheduler", "default_steps", b"default_steps", "display_name", b"display_name", "error", b"error", "family", b"family", "gpu_second_price", b"gpu_second_price", "license", b"license", "loras", b"loras", "max_count", b"max_count", "max_steps", b"max_steps", "model_id", b"model_id", "model_version", b"model_version", "schedulers", b"schedulers", "size", b"size", "state", b"state", "upscale_factors", b"upscale_factors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

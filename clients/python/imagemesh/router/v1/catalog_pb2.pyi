@@ -336,6 +336,7 @@ class Capabilities(_message.Message):
     CONTROLS_FIELD_NUMBER: _builtins.int
     UPSCALE_FACTORS_FIELD_NUMBER: _builtins.int
     INPUT_SIZE_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
     min_edge: _builtins.int
     """Smallest edge in pixels."""
     max_edge: _builtins.int
@@ -400,6 +401,10 @@ class Capabilities(_message.Message):
     def input_size(self) -> _image_pb2.ImageSize:
         """Size that prices by size count with when the result keeps its source image's; unset: `default_size`."""
 
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Fine-tunes it can lay over the model, by the `lora_id` of `GenerationSpec.loras`; empty: none."""
+
     def __init__(
         self,
         *,
@@ -427,10 +432,11 @@ class Capabilities(_message.Message):
         controls: _abc.Iterable[_builtins.str] | None = ...,
         upscale_factors: _abc.Iterable[_builtins.int] | None = ...,
         input_size: _image_pb2.ImageSize | None = ...,
+        loras: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["default_size", b"default_size", "input_size", b"input_size"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "count_per_call", b"count_per_call", "default_size", b"default_size", "default_steps", b"default_steps", "edge_step", b"edge_step", "formats", b"formats", "guidance", b"guidance", "input_size", b"input_size", "mask", b"mask", "max_edge", b"max_edge", "max_images", b"max_images", "max_pixels", b"max_pixels", "max_prompt", b"max_prompt", "max_ratio", b"max_ratio", "max_steps", b"max_steps", "min_edge", b"min_edge", "negative_prompt", b"negative_prompt", "operations", b"operations", "schedulers", b"schedulers", "seed", b"seed", "sizes", b"sizes", "strength", b"strength", "transparent_background", b"transparent_background", "upscale_factors", b"upscale_factors"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "count_per_call", b"count_per_call", "default_size", b"default_size", "default_steps", b"default_steps", "edge_step", b"edge_step", "formats", b"formats", "guidance", b"guidance", "input_size", b"input_size", "loras", b"loras", "mask", b"mask", "max_edge", b"max_edge", "max_images", b"max_images", "max_pixels", b"max_pixels", "max_prompt", b"max_prompt", "max_ratio", b"max_ratio", "max_steps", b"max_steps", "min_edge", b"min_edge", "negative_prompt", b"negative_prompt", "operations", b"operations", "schedulers", b"schedulers", "seed", b"seed", "sizes", b"sizes", "strength", b"strength", "transparent_background", b"transparent_background", "upscale_factors", b"upscale_factors"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

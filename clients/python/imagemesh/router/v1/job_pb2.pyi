@@ -472,7 +472,9 @@ class GenerationSpec(_message.Message):
 
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
-        """Fine-tunes laid over the model. For later: refused with UNIMPLEMENTED when set."""
+        """Fine-tunes laid over the model, at most 8 different ones; not for UPSCALE and REMOVE_BACKGROUND. Excludes candidates
+        that do not list each `lora_id`.
+        """
 
     @_builtins.property
     def output(self) -> Global___OutputOptions:
@@ -678,7 +680,7 @@ class Lora(_message.Message):
     LORA_ID_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     lora_id: _builtins.str
-    """An id the model lists in the catalog."""
+    """An id the model lists in the catalog: 1 to 64 characters of A-Z a-z 0-9 _ . -"""
     scale: _builtins.float
     """How strongly it shows, -2 to 2. Default: 1."""
     def __init__(
