@@ -25,7 +25,7 @@ from services.router.orders import Orders, unfinished
 from services.router.outcomes import ending_of, give_up
 from services.router.planning import Planner, PlanRequest
 from services.router.queue_store import QueueStore
-from services.router.replanning import AllowedModels, plan_request, wanted_of
+from services.router.replanning import AllowedModels, likely, plan_request, wanted_of
 from services.router.results import Results
 from services.router.runs import Run
 
@@ -97,6 +97,8 @@ class Parts:
     fallback: Fallback
     delivery: Delivery
     allowed_models: AllowedModels
+    warm: Callable[[str], None] = lambda _provider: None
+    """This provider will probably be asked soon; see `providers.warming`."""
 
 
 class Pipeline:
@@ -125,6 +127,8 @@ class Pipeline:
             LeaseLost: somebody else has the job. CancelWonError: a cancel came before anything was let out.
         """
         position = 0
+        for provider in likely(run, self._parts.planner().catalog):
+            self._parts.warm(provider)
         while True:
             if run.grip.draining() and run.in_hand is None:
                 return Released()

@@ -40,6 +40,15 @@ def wanted_of(run: Run, choices: Sequence[Choice], observed: Observed) -> Wanted
     return Wanted(choices, run.missing, run.ends, fail_on_unknown, hedge_after, run.grip.draining)
 
 
+def likely(run: Run, catalog: Catalog) -> tuple[str, ...]:
+    """The provider that a job without orders will probably ask first: that of its model's first usable route."""
+    model = catalog.models.get(run.spec.model)
+    if model is None or run.attempts or run.committed:
+        return ()
+    providers = [route.provider for route in model.routes]
+    return tuple(name for name in providers if not catalog.provider_obstacle(catalog.providers[name]))[:1]
+
+
 def plan_options(run: Run) -> JobOptions:
     """The job's options; without fallback it stays where earlier runs ordered, however its goal orders them now."""
     options, ordered = run.options, {attempt.provider for attempt in run.attempts.values()}

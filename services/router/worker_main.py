@@ -46,6 +46,7 @@ from services.router.providers import Connections, capabilities_of, open_provide
 from services.router.providers.base import Provider
 from services.router.providers.http import PooledHttpClient
 from services.router.providers.routes import load_checked
+from services.router.providers.warming import Warmer
 from services.router.providers.watching import Degradations
 from services.router.queue_store import QueueStore
 from services.router.results import Results
@@ -75,6 +76,7 @@ class Outside:
     teller: Teller
     presence: Presence
     events: EventWriter
+    warmer: Warmer
     observed: HealthStore
     addresses: CallBackAddresses
     fetcher: UrlFetcher = field(default_factory=UrlFetcher)
@@ -127,6 +129,7 @@ def _pipeline_parts(outside: Outside, queue: QueueStore, lease_s: float) -> Pipe
         fallback=Fallback(_gate(outside.breakers), time.monotonic, asyncio.sleep),
         delivery=Delivery(storage, orders, queue, Hoard()),
         allowed_models=_allowed_models(KeyStore(outside.database)),
+        warm=outside.warmer.warm,
     )
 
 
@@ -156,10 +159,11 @@ async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
     presence = Presence(new_id("wrk"), teller.tell)
     shared = Connections(http, inference, Degradations(breakers), presence.count)
     providers = open_providers(catalog, os.environ, shared, breakers)
+    warmer = Warmer(http, {entry.id: entry.endpoint for entry in catalog.providers.values()})
     fetcher = UrlFetcher()
     teller.start()
     channels = (storage.close, moderation.close, inference.close)
-    for close in (database.close, bus.stop, *channels, http.close, fetcher.close, teller.stop):
+    for close in (database.close, bus.stop, *channels, http.close, warmer.close, fetcher.close, teller.stop):
         closing.push_async_callback(close)
     return Outside(
         database=database,
@@ -172,6 +176,7 @@ async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
         teller=teller,
         presence=presence,
         events=events,
+        warmer=warmer,
         observed=HealthStore(database),
         addresses=CallBackAddresses(token, settings.public_callback_url),
         fetcher=fetcher,
