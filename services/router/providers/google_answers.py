@@ -106,11 +106,11 @@ async def generated(told: Mapping[str, Any], call: ProviderCall) -> ProviderResu
     blocked = _object(told.get("promptFeedback")).get("blockReason")
     if blocked and blocked != "BLOCKED_REASON_UNSPECIFIED":
         raise _ended(ErrorKind.REFUSED, f"the prompt was blocked ({short_code(blocked)})", request_id)
-    candidate = _object(next(iter(_list(told.get("candidates"))), None))
+    candidate = next(iter(_each(told.get("candidates"))), {})
     finish = short_code(candidate.get("finishReason"))
     if finish in REFUSED:
         raise _ended(ErrorKind.REFUSED, f"the picture was blocked ({finish})", request_id)
-    for part in map(_object, _list(_object(candidate.get("content")).get("parts"))):
+    for part in _each(_object(candidate.get("content")).get("parts")):
         inline = _object(part.get("inlineData"))
         if inline and not part.get("thought"):  # a thought's picture is a draft
             image = await _picture(inline.get("data"), call.seed)
@@ -122,17 +122,19 @@ async def generated(told: Mapping[str, Any], call: ProviderCall) -> ProviderResu
 
 
 def usage_of(told: Mapping[str, Any]) -> dict[str, int]:
-    """Tokens as prices name them: `input_tokens`, `output_tokens`, and both by kind (`output_image_tokens`)."""
-    counts: dict[str, int] = {}
-    for ours, theirs in (("input", "promptToken"), ("output", "candidatesToken"), ("thoughts", "thoughtsToken")):
-        total = told.get(f"{theirs}Count")
-        if isinstance(total, int):
-            counts[f"{ours}_tokens"] = total
-        for detail in map(_object, _list(told.get(f"{theirs}sDetails"))):
-            kind, count = str(detail.get("modality")).lower(), detail.get("tokenCount")
-            if kind.isidentifier() and isinstance(count, int):
-                counts[f"{ours}_{kind}_tokens"] = count
-    return counts
+    """Tokens as prices name them: `input_tokens`, `output_image_tokens`, and `output_text_tokens`, thoughts included.
+
+    Empty where the answer does not tell all of them, so that nothing is priced by a part.
+    """
+    kinds = {str(kind.get("modality")): kind.get("tokenCount") for kind in _each(told.get("candidatesTokensDetails"))}
+    prompt, candidates = told.get("promptTokenCount"), told.get("candidatesTokenCount")
+    image, thoughts = kinds.get("IMAGE"), told.get("thoughtsTokenCount", 0)
+    if not (isinstance(prompt, int) and isinstance(candidates, int)):
+        return {}
+    if not (isinstance(image, int) and isinstance(thoughts, int)):
+        return {}
+    text = max(candidates - image, 0) + thoughts
+    return {"input_tokens": prompt, "output_image_tokens": image, "output_text_tokens": text}
 
 
 async def predicted(told: Mapping[str, Any], call: ProviderCall) -> ProviderResult:
@@ -141,8 +143,8 @@ async def predicted(told: Mapping[str, Any], call: ProviderCall) -> ProviderResu
     Raises:
         ProviderError: REFUSED when all were filtered; BROKEN_ANSWER when it holds none.
     """
-    predictions = [_object(one) for one in _list(told.get("predictions"))][: call.count]
-    drawn = [one for one in predictions if "bytesBase64Encoded" in one]
+    predictions = _each(told.get("predictions"))
+    drawn = [one for one in predictions if "bytesBase64Encoded" in one][: call.count]
     if not drawn:
         filtered = any(one.get("raiFilteredReason") for one in predictions)
         kind = ErrorKind.REFUSED if filtered else ErrorKind.BROKEN_ANSWER
@@ -169,5 +171,6 @@ def _object(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
+def _each(value: object) -> list[dict[str, Any]]:
+    """The objects of a list; nothing where there is none."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

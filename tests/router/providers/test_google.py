@@ -12,6 +12,7 @@ from pydantic import SecretStr
 from services.router.providers.base import Account, InputImage, Margins, ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.google import Google
+from services.router.providers.google_answers import usage_of
 from services.router.providers.google_models import shape_of
 from services.router.providers.retouch import size_of
 from tests.router.fakes.pictures import draw
@@ -95,13 +96,14 @@ async def test_a_thoughts_picture_is_not_the_result(gemini: GeminiHarness) -> No
 async def test_tokens_and_version_are_told(gemini: GeminiHarness) -> None:
     result = await (await gemini.start()).submit(CALL, Heard())
     assert result.model_version == "gemini-3-pro-image-001"
-    assert result.usage == {
-        "input_tokens": 12,
-        "input_text_tokens": 12,
-        "output_tokens": 1125,
-        "output_image_tokens": 1120,
-        "thoughts_tokens": 100,
-    }
+    assert result.usage == {"input_tokens": 12, "output_image_tokens": 1120, "output_text_tokens": 105}
+
+
+@pytest.mark.parametrize(
+    "told", [{}, {"promptTokenCount": 1, "candidatesTokenCount": 2}, {"candidatesTokensDetails": 3}]
+)
+def test_tokens_are_told_whole_or_not_at_all(told: dict[str, object]) -> None:
+    assert usage_of(told) == {}
 
 
 async def test_a_large_seed_is_sent_as_a_signed_one_and_told_as_ours(gemini: GeminiHarness) -> None:
