@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 BUF := .cache/npm/node_modules/.bin/buf
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up test lint protos bench chaos pins train-demo train-moderation eval-moderation format
+.PHONY: help setup demo up test lint protos bench bench-router chaos pins train-demo train-moderation eval-moderation format
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-17s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ protos: setup ## Python stubs from protos/
 
 bench: setup ## Benchmark tables
 	@$(PYTHON) -m benchmarks.mesh
+
+bench-router: setup ## Beside the LiteLLM proxy, on the same stub provider; ten minutes, ARGS=--quick for two
+	@$(PYTHON) -m benchmarks.router $(ARGS)
 
 chaos: setup ## The whole crash matrix; at most 30 minutes
 	@$(PYTHON) -m tests.chaos

@@ -6,18 +6,15 @@ client asking that stub directly: one POST, base64 decoded, nothing stored, judg
 
 from __future__ import annotations
 
-import base64
 import json
 import statistics
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
-import grpc.aio
 import psutil
-from imagemesh.router.v1 import job_pb2, job_service_pb2, job_service_pb2_grpc
 
+from benchmarks.callers import Asked, mesh_caller, openai_caller
 from benchmarks.load import Result, closed_loop
 from tests.e2e.local_mesh import LocalMesh, local_mesh
 from tests.e2e.stubs import KEY, KEY_ENV, MODEL, Stub, stubs, write_catalog
@@ -64,48 +61,14 @@ async def measure(folder: Path, size: str) -> JobsReport:
 
 
 async def _jobs(mesh: LocalMesh, size: str, concurrency: int) -> Result:
-    metadata = (("authorization", f"Bearer {mesh.api_key}"),)
-    options = [("grpc.max_receive_message_length", 8 * 1024 * 1024)]
-    async with (
-        grpc.aio.insecure_channel(mesh.endpoints["router"], options=options) as channel,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency)) as http,
-    ):
-        jobs = job_service_pb2_grpc.JobServiceStub(channel)
-
-        async def one(number: int) -> None:
-            spec = job_pb2.GenerationSpec(prompt=f"a red fox, {size} {concurrency} {number}", model=MODEL)
-            spec.size.width = spec.size.height = EDGE[size]
-            stream = jobs.GenerateImage(
-                job_service_pb2.GenerateImageRequest(request_id=f"{size}-{concurrency}-{number}", spec=spec),
-                metadata=metadata,
-                timeout=120,
-            )
-            job = job_pb2.Job()
-            async for update in stream:
-                if update.HasField("job"):
-                    job = update.job
-            if job.state != job_pb2.JOB_STATE_SUCCEEDED:
-                raise RuntimeError(str(job.error))
-            async with http.get(job.images[0].url) as answer:
-                answer.raise_for_status()
-                await answer.read()
-
+    asked = Asked(MODEL, EDGE[size], f"{size}-{concurrency}")
+    async with mesh_caller(mesh.endpoints["router"], mesh.api_key, asked) as one:
         await one(-1)
         return await closed_loop(one, concurrency, CALLS[size, concurrency])
 
 
 async def _floor(stub: Stub, size: str, concurrency: int) -> Result:
-    headers = {"Authorization": f"Bearer {KEY}", "X-Client-Request-Id": "floor"}
-    edge = f"{EDGE[size]}x{EDGE[size]}"
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=concurrency), headers=headers) as http:
-
-        async def one(number: int) -> None:
-            body = {"prompt": f"floor {number}", "model": "stub-model", "size": edge, "response_format": "b64_json"}
-            async with http.post(f"{stub.base_url}/images/generations", json=body) as answer:
-                answer.raise_for_status()
-                document = json.loads(await answer.read())
-                base64.b64decode(document["data"][0]["b64_json"])
-
+    async with openai_caller(stub.base_url, KEY, Asked("stub-model", EDGE[size], "floor")) as one:
         await one(-1)
         return await closed_loop(one, concurrency, CALLS[size, concurrency])
 
