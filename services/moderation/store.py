@@ -81,9 +81,9 @@ class Store:
     async def record(self, given: Given, note: AuditNote, announce: Announce) -> Verdict | None:
         """Stores the verdict, its shadows, its audit record and its events, and returns the verdict as stored.
 
-        A verdict id that is stored already keeps its first row, which is returned. A REVIEW verdict opens a review; what
-        was decided about the same before is returned instead. None when what it was given by has changed by now: the
-        verdict must be given anew.
+        A verdict id that is stored already keeps its first row, which is returned. A REVIEW verdict opens a review;
+        what was decided about the same before is returned instead. None when what it was given by has changed by now:
+        the verdict must be given anew.
         """
         stored = await self._database.write(lambda c: _record(c, given, note, announce))
         if stored is not None:
@@ -94,7 +94,7 @@ class Store:
         """The verdict, if it is the tenant's; an empty tenant sees all."""
         found = self._recent.get(verdict_id)
         if found is None:
-            found = await self._database.read(lambda connection: _verdict(connection, verdict_id))
+            found = await self._database.read(lambda connection: verdict_by_id(connection, verdict_id))
         return found if found is not None and tenant in ("", found.subject.tenant) else None
 
     async def exempted(self, subject: Subject, policy_id: str, version: int) -> bool:
@@ -111,7 +111,7 @@ class Store:
 
     async def block(self, entries: Sequence[BlockedHash], source: str) -> int:
         """Adds blocked pictures; tells how many were new. Verdicts in flight are given anew."""
-        return await self._database.write(lambda connection: _block(connection, entries, source))
+        return await self._database.write(lambda connection: block_hashes(connection, entries, source))
 
     def _remember(self, verdict: Verdict) -> None:
         self._recent[verdict.verdict_id] = verdict
@@ -129,10 +129,10 @@ def _record(connection: sa.Connection, given: Given, note: AuditNote, announce: 
     if verdict.judgement.decision is Decision.REVIEW:
         outcome = outcome_of(connection, topic_of(verdict))
         if outcome:
-            return _verdict(connection, outcome)
+            return verdict_by_id(connection, outcome)
     stamped = replace(verdict, create_us=int(now))
     if not insert_or_ignore(connection, VERDICTS, verdict_row(stamped)):
-        first = _verdict(connection, verdict.verdict_id)
+        first = verdict_by_id(connection, verdict.verdict_id)
         return first if first is not None and first.subject.tenant == verdict.subject.tenant else None
     if given.shadows:
         connection.execute(sa.insert(SHADOW_VERDICTS), [_shadow_row(stamped, shadow) for shadow in given.shadows])
@@ -158,7 +158,15 @@ def _shadow_row(verdict: Verdict, shadow: ShadowVerdict) -> Row:
     }
 
 
-def _verdict(connection: sa.Connection, verdict_id: str) -> Verdict | None:
+def keep_verdict(connection: sa.Connection, verdict: Verdict) -> Verdict:
+    """Stores a verdict that a person gave, in the running transaction; a repeat keeps the first."""
+    stamped = replace(verdict, create_us=int(connection.execute(sa.select(now_us())).scalar_one()))
+    insert_or_ignore(connection, VERDICTS, verdict_row(stamped))
+    return stamped
+
+
+def verdict_by_id(connection: sa.Connection, verdict_id: str) -> Verdict | None:
+    """The verdict; None when there is none."""
     row = connection.execute(_BY_ID, {"wanted": verdict_id}).mappings().one_or_none()
     return None if row is None else verdict_of(row)  # type: ignore[arg-type]  # keys are column names
 
@@ -170,7 +178,8 @@ def _hash_table(connection: sa.Connection) -> HashTable:
     return HashTable(version, [blocked_of(row) for row in rows])  # type: ignore[arg-type]  # keys are column names
 
 
-def _block(connection: sa.Connection, entries: Sequence[BlockedHash], source: str) -> int:
+def block_hashes(connection: sa.Connection, entries: Sequence[BlockedHash], source: str) -> int:
+    """Adds blocked pictures in the running transaction; tells how many were new."""
     now = connection.execute(sa.select(now_us())).scalar_one()
     rows = [{**blocked_row(entry, source), "create_us": now} for entry in entries]
     added = sum(insert_or_ignore(connection, BLOCKED_HASHES, row) for row in rows)
