@@ -10,7 +10,8 @@ from pathlib import Path
 
 from services.inference.engine.errors import ModelNotLoaded, ModelUnknown
 from services.inference.engine.manifest import Model, read_models
-from services.inference.engine.request import SEEDS, DrawRequest, Wanted, settle
+from services.inference.engine.request import SEEDS, DrawRequest, Wanted
+from services.inference.engine.settling import settle
 
 
 def random_seed() -> int:

@@ -13,7 +13,7 @@ from imagemesh.type.v1 import image_pb2
 from mesh.errors import FieldViolation, Unimplemented, invalid
 from mesh.validation import Rule, between, check, length, refuse, refuse_set
 from services.inference.catalog import OwnModel
-from services.inference.engine.facts import Fact, Finished, Picture, Progress, Stage
+from services.inference.engine.facts import Fact, Finished, Picture, Preview, Progress, Stage
 from services.inference.engine.manifest import Manifest
 from services.inference.engine.request import DrawRequest, Wanted
 from services.inference.engines.base import Busy, State, Status
@@ -100,6 +100,11 @@ class Answer:
             self._images.append(image)
             for chunk in _chunks(fact, image.sha256):
                 yield inference_service_pb2.GenerateResponse(chunk=chunk)
+        elif isinstance(fact, Preview):
+            preview = generation_pb2.Preview(
+                image_index=fact.index, step=fact.step, data=fact.data, media_type=fact.media_type
+            )
+            yield inference_service_pb2.GenerateResponse(preview=preview)
         else:
             yield inference_service_pb2.GenerateResponse(summary=self._summary(fact))
 

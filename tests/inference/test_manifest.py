@@ -20,7 +20,8 @@ from services.inference.engine.errors import (
 )
 from services.inference.engine.facts import Fact, Finished, Load, Memory, Picture, Progress, Stage
 from services.inference.engine.manifest import Manifest, ManifestError, SizeRule, read_model, read_models
-from services.inference.engine.request import Wanted, settle
+from services.inference.engine.request import Wanted
+from services.inference.engine.settling import settle
 from tests.conftest import ROOT
 
 GOOD: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What the engine tells about a request while it draws, in order: Progress…, Picture…, Finished."""
+"""What the engine tells about a request while it draws, in order: Progress… and Preview…, Picture…, Finished."""
 
 from __future__ import annotations
 
@@ -11,6 +11,16 @@ class Progress:
 
     step: int
     steps: int
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A rough look at unfinished picture `index` after `step` steps: JPEG bytes, at most 64 KiB. Nobody judged it."""
+
+    index: int
+    step: int
+    data: bytes
+    media_type: str = "image/jpeg"
 
 
 @dataclass(frozen=True)
@@ -43,7 +53,7 @@ class Finished:
     stages: tuple[Stage, ...]
 
 
-Fact = Progress | Picture | Finished
+Fact = Progress | Preview | Picture | Finished
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from services.inference.engine.schedulers import SCHEDULERS
+from services.inference.engine.schedulers import SCHEDULERS, fitting
 
+FamilyName = Literal["stable-diffusion", "stable-diffusion-xl", "stable-diffusion-3", "flux"]
+Capability = Literal["text_to_image", "image_to_image", "inpaint", "outpaint", "control", "upscale"]
+LoraId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+ControlKind = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,30}$")]
+
+FLOW_FAMILIES = frozenset({"stable-diffusion-3", "flux"})  # trained to flow straight from noise to picture
 FILE_NAME = "model.yaml"
 HASHED_SUFFIXES = (".safetensors", ".json", ".txt")
 
@@ -55,6 +61,19 @@ class SizeRule(_Part):
         return max(value - value % self.factor, -(-self.min // self.factor) * self.factor)
 
 
+class Lora(Weights):
+    """Adapter weights for this model, in the layout that `load_lora_weights` of diffusers reads."""
+
+    file: str = Field("", description="The safetensors file inside; found by diffusers when empty.")
+    display_name: str = Field("", description="What a person reads, e.g. the style's name.")
+
+
+class Control(Weights):
+    """A ControlNet for this model, in diffusers layout."""
+
+    display_name: str = Field("", description="What a person reads, e.g. `Edges, white on black`.")
+
+
 class Defaults(_Part):
     """What a request gets that does not say."""
 
@@ -70,30 +89,66 @@ class Manifest(_Part):
 
     id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")
     display_name: str
-    family: Literal["stable-diffusion"] = Field(description="The family of pipelines, a name in `families.FAMILIES`.")
+    family: FamilyName = Field(description="The family of pipelines, a name in `families.FAMILIES`.")
     weights: Weights
     dtype: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="On an accelerator; the CPU always computes in float32."
     )
-    capabilities: tuple[Literal["text_to_image"], ...] = ("text_to_image",)
+    device_map: Literal["", "balanced"] = Field("", description="How the parts are spread over several accelerators.")
+    offload: Literal["none", "model", "sequential"] = Field(
+        "none", description="Which weights stay in host memory until they are needed, on an accelerator."
+    )
+    compile: bool = Field(False, description="Whether the denoiser is compiled at load, on an accelerator.")
+    vae_tiling: int = Field(
+        2048, ge=0, description="Pictures with more pixels than this side squared are decoded in tiles; 0: never."
+    )
+    capabilities: tuple[Capability, ...] = ("text_to_image",)
+    loras: dict[LoraId, Lora] = Field({}, description="Adapters a request may name.")
+    controls: dict[ControlKind, Control] = Field({}, description="ControlNets, by what their image shows.")
     size: SizeRule
     defaults: Defaults
     schedulers: tuple[str, ...] = Field(
-        tuple(SCHEDULERS), min_length=1, description="Names in `schedulers.SCHEDULERS`."
+        (), description="Names in `schedulers.SCHEDULERS`; empty: every one that fits the family."
     )
     max_steps: int = Field(150, ge=1, le=150)
     max_count: int = Field(8, ge=1, le=8)
     max_batch: int = Field(8, ge=1, description="Pictures in one forward pass.")
+    max_upscale: int = Field(4, ge=2, le=4, description="The largest upscale factor.")
+    slots: int = Field(0, ge=0, description="Requests drawn at once; 0: as the engine is configured.")
+    max_waiting: int = Field(0, ge=0, description="Requests that may wait; 0: as the engine is configured.")
+    row_memory_mb: float = Field(
+        0.0,
+        ge=0,
+        description="Device memory of one row of a pass at the default size, in MiB (a guided picture takes two rows); "
+        "0: measured at load on an accelerator, not counted on the CPU.",
+    )
     license: str = Field(description="SPDX identifier of the weights' licence where there is one.")
     gpu_second_price_usd: str = Field("", pattern=r"^(\d+(\.\d{1,9})?)?$", description="Decimal; empty when not known.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fitting_schedulers(cls, data: object) -> object:
+        if isinstance(data, dict) and not data.get("schedulers"):
+            return {**data, "schedulers": fitting(flow=data.get("family") in FLOW_FAMILIES)}
+        return data
 
     @model_validator(mode="after")
     def _schedulers_known(self) -> Self:
         unknown = [name for name in self.schedulers if name not in SCHEDULERS]
         if unknown:
             raise ValueError(f"unknown schedulers {', '.join(unknown)}; known are {', '.join(SCHEDULERS)}")
+        fit = fitting(flow=self.family in FLOW_FAMILIES)
+        misfits = [name for name in self.schedulers if name not in fit]
+        if misfits:
+            raise ValueError(f"schedulers {', '.join(misfits)} do not fit the family; {', '.join(fit)} do")
         if self.defaults.scheduler not in self.schedulers:
             raise ValueError(f"the default scheduler {self.defaults.scheduler} is not among `schedulers`")
+        return self
+
+    @model_validator(mode="after")
+    def _controls_named(self) -> Self:
+        if ("control" in self.capabilities) != bool(self.controls):
+            raise ValueError("the capability `control` and entries under `controls` need each other")
         return self
 
 
@@ -114,6 +169,10 @@ class Model(_Part):
         """Whether loading can be tried: a hub id, or a folder with a `model_index.json`."""
         folder = self.weights_folder
         return folder is None or (folder / "model_index.json").is_file()
+
+    def source(self, weights: Weights) -> str:
+        """What `from_pretrained` reads: the folder of local weights, or the hub id."""
+        return str((self.folder / weights.path).resolve()) if weights.path else weights.hub
 
     def version(self) -> str:
         """The pinned revision; for a folder without one, a hash of its content (reads every weight file)."""

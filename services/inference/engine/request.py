@@ -1,20 +1,67 @@
-"""What is to be drawn: as asked for (values may be missing) and as settled against a model (none missing)."""
+"""What is to be drawn: as asked for (values may be missing) and as settled against a model (none missing).
+
+Operations, and what each needs besides a prompt:
+
+    text_to_image   nothing
+    image_to_image  image; strength
+    inpaint         image, mask; strength
+    outpaint        image, margins; strength
+    control         controls (which every other operation takes too)
+    upscale         image, upscale_factor; strength
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-
-from services.inference.engine.errors import RequestRefused, Violation
-from services.inference.engine.manifest import Manifest, SizeRule
-from services.inference.engine.schedulers import SCHEDULERS
+from dataclasses import dataclass, field
+from enum import Enum
 
 SEEDS = 2**32
+MAX_PREVIEWS = 16
+MAX_CONTROLS = 4
+MAX_LORAS = 8
+
+
+class Lane(Enum):
+    """Who waits for the result: a person, or nobody in particular."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
+@dataclass(frozen=True)
+class ControlInput:
+    """An image that steers the drawing: encoded bytes, and how strongly, 0 to 2."""
+
+    kind: str
+    image: bytes
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class LoraUse:
+    """An adapter to apply, and how strongly, -4 to 4."""
+
+    lora_id: str
+    scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Margins:
+    """Pixels to add at each side."""
+
+    left: int = 0
+    top: int = 0
+    right: int = 0
+    bottom: int = 0
+
+    def __bool__(self) -> bool:
+        """Whether there is any margin."""
+        return any((self.left, self.top, self.right, self.bottom))
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request as the caller made it; None means that the model's default is wanted."""
+    """A request as the caller made it; None means that the model's default is wanted. Images are PNG, JPEG or WebP."""
 
     model_id: str
     prompt: str
@@ -28,6 +75,15 @@ class Wanted:
     steps: int | None = None
     guidance: float | None = None
     scheduler: str = ""
+    image: bytes | None = None
+    mask: bytes | None = None
+    strength: float | None = None
+    margins: Margins = field(default_factory=Margins)
+    controls: tuple[ControlInput, ...] = ()
+    loras: tuple[LoraUse, ...] = ()
+    upscale_factor: int | None = None
+    lane: Lane = Lane.INTERACTIVE
+    previews: int = 0
 
 
 @dataclass(frozen=True)
@@ -45,6 +101,15 @@ class DrawRequest:
     steps: int
     guidance: float
     scheduler: str
+    operation: str = "text_to_image"
+    image: bytes | None = None
+    mask: bytes | None = None  # white where the image may change
+    strength: float = 1.0  # the share of the steps that is made, 0 to 1; 1 without an image
+    margins: Margins = field(default_factory=Margins)
+    controls: tuple[ControlInput, ...] = ()
+    loras: tuple[LoraUse, ...] = ()  # in order of their ids
+    lane: Lane = Lane.INTERACTIVE
+    previews: int = 0  # looks at each unfinished picture, spread over the steps
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -56,48 +121,12 @@ class DrawRequest:
         """Whether each step looks at the picture twice, with and without the prompt."""
         return self.guidance > 1.0
 
+    @property
+    def rows(self) -> int:
+        """Rows of the device's batch that one step takes: pictures, twice with guidance."""
+        return self.count * (2 if self.guided else 1)
 
-def settle(wanted: Wanted, manifest: Manifest, draw_seed: Callable[[], int]) -> DrawRequest:
-    """Fills in the model's defaults, snaps the size where the model allows it; RequestRefused names every misfit."""
-    violations = tuple(_violations(wanted, manifest))
-    if violations:
-        raise RequestRefused(violations)
-    default = manifest.defaults
-    return DrawRequest(
-        request_id=wanted.request_id,
-        model_id=manifest.id,
-        prompt=wanted.prompt,
-        negative_prompt=wanted.negative_prompt,
-        width=manifest.size.snap(wanted.width or default.width),
-        height=manifest.size.snap(wanted.height or default.height),
-        count=wanted.count,
-        seed=draw_seed() if wanted.seed is None else wanted.seed,
-        steps=default.steps if wanted.steps is None else wanted.steps,
-        guidance=default.guidance if wanted.guidance is None else wanted.guidance,
-        scheduler=wanted.scheduler or default.scheduler,
-    )
-
-
-def _violations(wanted: Wanted, manifest: Manifest) -> Iterator[Violation]:
-    if wanted.operation not in manifest.capabilities:
-        yield Violation("operation", f"{manifest.id} can do {', '.join(manifest.capabilities)}")
-    for field, value in (("width", wanted.width), ("height", wanted.height)):
-        yield from _size_violations(field, value, manifest.size)
-    if wanted.count > manifest.max_count:
-        yield Violation("count", f"{manifest.id} draws at most {manifest.max_count} at once")
-    scheduler = wanted.scheduler or manifest.defaults.scheduler
-    if scheduler not in manifest.schedulers:
-        yield Violation("scheduler", f"must be one of {', '.join(manifest.schedulers)}")
-        return
-    most_steps = min(manifest.max_steps, SCHEDULERS[scheduler].max_steps)
-    if wanted.steps is not None and not 1 <= wanted.steps <= most_steps:
-        yield Violation("steps", f"must be 1 to {most_steps} with {manifest.id} and {scheduler}")
-
-
-def _size_violations(field: str, value: int | None, rule: SizeRule) -> Iterator[Violation]:
-    if value is None:
-        return
-    if not rule.min <= value <= rule.max:
-        yield Violation(field, f"must be {rule.min} to {rule.max} pixels")
-    elif value % rule.factor and rule.policy == "refuse":
-        yield Violation(field, f"must be a multiple of {rule.factor}, for example {rule.snap(value)}")
+    @property
+    def most_facts(self) -> int:
+        """The most facts its drawing tells: a bound for queues. Some schedulers make a step more than asked for."""
+        return 2 * self.steps + self.count * (1 + self.previews) + 4

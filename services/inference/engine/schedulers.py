@@ -14,6 +14,7 @@ class SchedulerKind:
     class_name: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     max_steps: int = 150
+    flow: bool = False  # for models that flow straight from noise to picture, and for no others
 
 
 SCHEDULERS: Mapping[str, SchedulerKind] = {
@@ -23,7 +24,13 @@ SCHEDULERS: Mapping[str, SchedulerKind] = {
     "dpmpp_2m": SchedulerKind("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "unipc": SchedulerKind("UniPCMultistepScheduler"),
     "lcm": SchedulerKind("LCMScheduler", {"clip_sample": False}, max_steps=50),
+    "flow_match_euler": SchedulerKind("FlowMatchEulerDiscreteScheduler", flow=True),
 }
+
+
+def fitting(flow: bool) -> tuple[str, ...]:
+    """The names that fit a model which does (or does not) flow straight from noise to picture."""
+    return tuple(name for name, kind in SCHEDULERS.items() if kind.flow is flow)
 
 
 def build(name: str, config: Mapping[str, Any], steps: int, device: str) -> Any:
