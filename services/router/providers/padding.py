@@ -1,4 +1,4 @@
-"""Servers that draw only edges of a multiple of 8, as latent models do: sources padded to such sizes, results cut back."""
+"""Servers whose edges are multiples of 8, as latent models draw: sources padded to such sizes, results cut back."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Shaped:
 
 
 async def shaped(call: ProviderCall, resized: frozenset[str] = frozenset()) -> Shaped:
-    """OUTPAINT as an inpaint of a padded picture; a picture drawn over keeps its size, or is padded to one that is drawn.
+    """OUTPAINT as an inpaint of a padded picture; a picture drawn over keeps its size, padded to one that is drawn.
 
     resized: operations in which the server brings the source to another size by itself.
 
