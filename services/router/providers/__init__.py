@@ -17,6 +17,7 @@ from services.router.providers import (
     azure,
     bedrock,
     bfl_families,
+    comfyui,
     fal,
     firefly_models,
     google_models,
@@ -34,6 +35,7 @@ from services.router.providers.azure import AzureImages
 from services.router.providers.base import Account, Capabilities, Provider
 from services.router.providers.bedrock import Bedrock
 from services.router.providers.bfl import Bfl
+from services.router.providers.comfyui import ComfyUi
 from services.router.providers.fal import Fal
 from services.router.providers.firefly import Firefly
 from services.router.providers.google import Google
@@ -78,6 +80,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "azure": Adapter(lambda account, shared: AzureImages(account, shared.http), azure.capabilities),
     "bedrock": Adapter(lambda account, shared: Bedrock(account, shared.http), bedrock.capabilities),
     "bfl": Adapter(lambda account, shared: Bfl(account, shared.http), bfl_families.capabilities),
+    "comfyui": Adapter(lambda account, shared: ComfyUi(account, shared.http), comfyui.capabilities),
     "fal": Adapter(lambda account, shared: Fal(account, shared.http), fal.capabilities),
     "firefly": Adapter(lambda account, shared: Firefly(account, shared.http), firefly_models.capabilities),
     "google": Adapter(lambda account, shared: Google(account, shared.http), google_models.capabilities),

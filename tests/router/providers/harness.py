@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from tests.router.fakes.a1111 import A1111Fake
 from tests.router.fakes.bedrock import BedrockFake
 from tests.router.fakes.bfl import BflFake
+from tests.router.fakes.comfyui import ComfyUiFake
 from tests.router.fakes.fal import FalFake
 from tests.router.fakes.firefly import FireflyFake
 from tests.router.fakes.google import GoogleFake
@@ -28,6 +29,7 @@ from tests.router.providers.harness_bfl import (
     KontextHarness,
     UltraHarness,
 )
+from tests.router.providers.harness_comfyui import ComfyUiHarness
 from tests.router.providers.harness_fal import FalHarness
 from tests.router.providers.harness_firefly import FireflyHarness, FireflyImage5Harness
 from tests.router.providers.harness_google import GeminiHarness, ImagenHarness, VertexHarness
@@ -59,6 +61,7 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "bfl-flux-3": Flux3Harness,
     "bfl-kontext": KontextHarness,
     "bfl-ultra": UltraHarness,
+    "comfyui": ComfyUiHarness,
     "fal": FalHarness,
     "firefly": FireflyHarness,
     "firefly-image5": FireflyImage5Harness,
@@ -88,6 +91,7 @@ FAKES: Mapping[str, type[VendorFake]] = {
     "a1111": A1111Fake,
     "bedrock": BedrockFake,
     "bfl": BflFake,
+    "comfyui": ComfyUiFake,
     "fal": FalFake,
     "firefly": FireflyFake,
     "google": GoogleFake,
