@@ -65,7 +65,7 @@ def _options(config: ChannelConfig) -> list[tuple[str, Any]]:
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.max_receive_message_length", MESSAGE_LIMIT),
-        ("grpc.max_send_message_length", MESSAGE_LIMIT),
+        ("grpc.max_send_message_length", -1),  # what is too large is the receiver's to say
     ]
 
 

@@ -32,11 +32,14 @@ log = telemetry.logger(__name__)
 
 @dataclass(frozen=True)
 class ServerConfig:
-    """host and port: where to listen, port 0 takes a free one. drain_seconds: for running calls after `stop`."""
+    """host and port: where to listen, port 0 takes a free one. drain_seconds: for running calls after `stop`.
+    message_bytes: the largest request.
+    """
 
     host: str = "127.0.0.1"
     port: int = 0
     drain_seconds: float = 20.0
+    message_bytes: int = MESSAGE_LIMIT
 
 
 @dataclass
@@ -64,7 +67,7 @@ class Server:
             interceptors=[GuardInterceptor(self._methods, authenticator)],
             options=[
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+                ("grpc.max_receive_message_length", config.message_bytes),
                 ("grpc.max_send_message_length", MESSAGE_LIMIT),
                 ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
                 ("grpc.keepalive_permit_without_calls", 1),

@@ -12,7 +12,7 @@ from mesh.channel import ChannelConfig, check_connected, open_channel
 from mesh.config import load
 from mesh.events import Bus, BusConfig
 from mesh.server import ServerConfig
-from services.inference.assembly import Inference, Outside
+from services.inference.assembly import MESSAGE_BYTES, Inference, Outside
 from services.inference.catalog import Models
 from services.inference.config import InferenceSettings
 from services.inference.engine.manifest import ManifestError
@@ -34,7 +34,7 @@ async def main(stopping: asyncio.Event) -> None:
         keys = CachedKeys(RemoteKeyVerifier(router))
         checks = {"router": lambda: check_connected(router, "router")}
         engine = build_engine(settings, models.by_id)
-        config = ServerConfig(settings.host, settings.grpc_port, settings.drain_seconds)
+        config = ServerConfig(settings.host, settings.grpc_port, settings.drain_seconds, MESSAGE_BYTES)
         inference = Inference(config, Outside(models, engine, keys, token, checks))
         await bus.start()
         await bus.on_signal(KEY_REVOKED, keys.forget)

@@ -16,6 +16,7 @@ from services.inference.engines.base import Engine, State, Status
 from services.inference.service import InferenceService
 
 SERVICE = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"]
+MESSAGE_BYTES = 128 * 1024 * 1024  # a request with every image it may carry: one, a mask and four controls of 20 MiB
 MODEL_HEALTH = "model."  # a model's health service is `model.<id>`
 
 Check = Callable[[], Awaitable[None]]

@@ -9,7 +9,7 @@ from services.router.candidates import Candidate
 from services.router.choices import Choice
 from services.router.degrading import without
 from services.router.peers.storage import Storage
-from services.router.providers.base import ControlImage, InputImage, Margins, Provider, ProviderCall
+from services.router.providers.base import ControlImage, InputImage, Lora, Margins, Provider, ProviderCall
 from services.router.runs import Run
 
 
@@ -95,11 +95,13 @@ def provider_call(order: Order, sources: Sources, ends: float) -> ProviderCall:
         quality=candidate.quality,
         transparent_background=spec.output.transparent_background,
         user=run.job.user,
+        batch=run.options.lane is specs.Lane.BATCH,
         options=spec.provider_options.get(candidate.provider, {}),
         images=sources.images,
         mask=sources.mask,
         strength=spec.strength,
         controls=sources.controls,
+        loras=tuple(Lora(lora.lora_id, lora.scale) for lora in spec.loras),
         margins=_margins(spec.margins),
         upscale_factor=spec.upscale_factor,
     )

@@ -67,6 +67,8 @@ class Capabilities(BaseModel):
     strength: bool = False
     controls: frozenset[str] = frozenset()
     """Kinds of `Control` it takes."""
+    loras: frozenset[str] = frozenset()
+    """Fine-tunes it can lay over the model."""
     upscale_factors: tuple[int, ...] = ()
     """Factors that UPSCALE takes, the default first; empty: takes none but its own."""
     input_size: SizeText | None = None
@@ -161,6 +163,11 @@ DEMANDS: tuple[Demand, ...] = (
         "controls",
         lambda spec, route: all(control.kind in route.controls for control in spec.controls),
         lambda route: "takes " + (", ".join(sorted(route.controls)) or "no controls"),
+    ),
+    (
+        "loras",
+        lambda spec, route: all(lora.lora_id in route.loras for lora in spec.loras),
+        lambda route: "takes " + (", ".join(sorted(route.loras)) or "no fine-tunes"),
     ),
     (
         "upscale_factor",

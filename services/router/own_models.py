@@ -33,6 +33,21 @@ DEMANDS: tuple[Demand, ...] = (
         lambda own: ", ".join(own.capabilities),
     ),
     (
+        "controls",
+        lambda route, own: route.controls <= set(own.controls),
+        lambda own: ", ".join(own.controls) or "none",
+    ),
+    (
+        "loras",
+        lambda route, own: route.loras <= set(own.loras),
+        lambda own: ", ".join(own.loras) or "none",
+    ),
+    (
+        "upscale_factors",
+        lambda route, own: not route.upscale_factors or _same_factors(route, own),
+        lambda own: ", ".join(map(str, own.upscale_factors)) or "none",
+    ),
+    (
         "min_edge",
         lambda route, own: bool(route.sizes) or route.min_edge >= own.size.min,
         lambda own: f"at least {own.size.min}",
@@ -106,6 +121,11 @@ def _disagree(model: ModelEntry, route: Route, models: Mapping[str, model_pb2.Mo
     for field, agrees, says in DEMANDS:
         if not agrees(route.capabilities, own):
             yield f"capabilities.{field}: model.yaml says {says(own)}"
+
+
+def _same_factors(route: Capabilities, own: model_pb2.Model) -> bool:
+    """Some of the model's; the first one too, which is drawn when the job names none."""
+    return set(route.upscale_factors) <= set(own.upscale_factors) and route.upscale_factors[0] == own.upscale_factors[0]
 
 
 def _draws(own: model_pb2.Model, size: Size) -> bool:

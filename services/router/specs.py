@@ -97,6 +97,14 @@ class Control:
 
 
 @dataclass(frozen=True, slots=True)
+class Lora:
+    """A fine-tune laid over the model. scale: how strongly it shows, -2 to 2; None: the provider's default."""
+
+    lora_id: str
+    scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Margins:
     """Pixels that OUTPAINT adds at each side."""
 
@@ -138,6 +146,7 @@ class GenerationSpec:
     images: tuple[ImageInput, ...] = ()
     mask: ImageInput | None = None
     controls: tuple[Control, ...] = ()
+    loras: tuple[Lora, ...] = ()
     margins: Margins | None = None
     upscale_factor: int = 0
     output: Output = Output()

@@ -109,6 +109,7 @@ def capabilities_to_proto(route: Capabilities) -> catalog_pb2.Capabilities:
         strength=route.strength,
         default_steps=route.default_steps,
         controls=sorted(route.controls),
+        loras=sorted(route.loras),
         upscale_factors=route.upscale_factors,
         input_size=None if route.input_size is None else wire.size_to_proto(route.input_size),
     )

@@ -97,6 +97,11 @@ SPEC_CONFLICTS = (
     _needs(job_pb2.OPERATION_INPAINT, "mask"),
     _needs(job_pb2.OPERATION_CONTROL, "controls"),
     _only(job_pb2.OPERATION_CONTROL, "controls"),
+    Conflict(
+        ("operation", "loras"),
+        lambda spec: len(spec.loras) > 0 and spec.operation in WITHOUT_PROMPT,
+        "UPSCALE and REMOVE_BACKGROUND take no loras",
+    ),
     _needs(job_pb2.OPERATION_OUTPAINT, "outpaint"),
     _only(job_pb2.OPERATION_OUTPAINT, "outpaint"),
     _only(job_pb2.OPERATION_UPSCALE, "upscale_factor"),

@@ -20,6 +20,7 @@ from services.router.specs import (
     ImageInput,
     JobOptions,
     Lane,
+    Lora,
     Margins,
     OnUnknown,
     Operation,
@@ -113,6 +114,7 @@ def spec_from_proto(spec: job_pb2.GenerationSpec) -> GenerationSpec:
         images=tuple(image_from_proto(image) for image in spec.images),
         mask=image_from_proto(spec.mask) if spec.HasField("mask") else None,
         controls=tuple(control_from_proto(control) for control in spec.controls),
+        loras=tuple(lora_from_proto(lora) for lora in spec.loras),
         margins=margins_from_proto(spec.outpaint) if spec.HasField("outpaint") else None,
         upscale_factor=spec.upscale_factor,
         output=Output(spec.output.format, spec.output.quality, spec.output.transparent_background),
@@ -139,6 +141,11 @@ def control_from_proto(control: job_pb2.Control) -> Control:
     """Reads a guide; a scale that is unset stays None."""
     scale = control.scale if control.HasField("scale") else None
     return Control(control.kind, image_from_proto(control.image), scale)
+
+
+def lora_from_proto(lora: job_pb2.Lora) -> Lora:
+    """Reads a fine-tune; a scale that is unset stays None."""
+    return Lora(lora.lora_id, lora.scale if lora.HasField("scale") else None)
 
 
 def margins_from_proto(margins: job_pb2.OutpaintMargins) -> Margins:

@@ -21,11 +21,11 @@ MAX_OPTION_BYTES = 16 * 1024
 WEEK_S = 7 * 86_400
 
 LABEL_KEY = re.compile(r"[a-z0-9][a-z0-9_.-]{0,62}")
+LORA = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 NAME = re.compile(r"[A-Za-z0-9_./:-]{1,200}")
 
 SPEC_LATER = {
     "template": "send the rendered text as `prompt`",
-    "loras": "leave it empty",
     "style": "describe the style in `prompt`",
     "safety": "leave it unset, the tenant's policy applies",
 }
@@ -51,6 +51,10 @@ def source_ok(image: image_pb2.ImageSource) -> bool:
 
 def _control_ok(control: job_pb2.Control) -> bool:
     return re.fullmatch(r"[a-z0-9_]{1,40}", control.kind) is not None and source_ok(control.image)
+
+
+def _lora_ok(lora: job_pb2.Lora) -> bool:
+    return LORA.fullmatch(lora.lora_id) is not None and -2 <= lora.scale <= 2
 
 
 def _sides(margins: job_pb2.OutpaintMargins) -> tuple[int, ...]:
@@ -91,6 +95,9 @@ SPEC_RULES = (
     Rule("controls", lambda controls: len(controls) <= 4, "at most 4"),
     Rule("controls", lambda controls: all(map(_control_ok, controls)), f"each: a kind of a-z 0-9 _; {SOURCE_FIX}"),
     Rule("controls", lambda controls: all(0 <= each.scale <= 2 for each in controls), "each scale: 0 to 2"),
+    Rule("loras", lambda loras: len(loras) <= 8, "at most 8"),
+    Rule("loras", lambda loras: all(map(_lora_ok, loras)), "each: an id of the catalog, a scale of -2 to 2"),
+    Rule("loras", lambda loras: len({lora.lora_id for lora in loras}) == len(loras), "each id once"),
     Rule("outpaint", lambda margins: all(0 <= side <= 2000 for side in _sides(margins)), "0 to 2000 pixels a side"),
     Rule("outpaint", lambda margins: any(_sides(margins)), "at least one side above 0"),
     Rule("upscale_factor", lambda factor: factor == 0 or 2 <= factor <= 8, "2 to 8 (0 means the provider's)"),

@@ -274,6 +274,7 @@ def two_providers(folder: Path, count_per_call: int = 4) -> Catalog:
         "strength": True,
         "max_images": 4,
         "controls": ["canny", "depth"],
+        "loras": ["ink"],
         "upscale_factors": [4, 2],
         "sizes": [],
         "default_size": "64x64",

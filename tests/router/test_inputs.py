@@ -181,6 +181,7 @@ async def test_every_kind_of_picture_reaches_the_provider(rig: Rig) -> None:
         images=[image_pb2.ImageSource()],
         mask=image_pb2.ImageSource(),
         controls=[control],
+        loras=[job_pb2.Lora(lora_id="ink", scale=0)],
         inputs=inputs,
         strength=0.5,
     )
@@ -191,6 +192,7 @@ async def test_every_kind_of_picture_reaches_the_provider(rig: Rig) -> None:
     assert call.mask.data == OTHER
     assert [(each.kind, each.image.data, each.scale) for each in call.controls] == [("canny", THIRD, 0.0)]
     assert (call.width, call.height, call.strength) == (0, 0, 0.5)
+    assert [(lora.lora_id, lora.scale) for lora in call.loras] == [("ink", 0.0)]
     judged = [row for row in rig.storage.rows.values() if row.kind == "INPUT"]
     assert len(judged) == 3
     assert all(rig.moderation.judged[asset_id] == 1 for asset_id in rig.storage.rows)

@@ -73,6 +73,30 @@ def test_a_conflict_is_told(changes: dict[str, Any], told: str) -> None:
     assert told in conflict
 
 
+ABLE = {"controls": ["edges"], "loras": ["ink"], "upscaleFactors": [2, 4]}
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({}, None),
+        ({"controls": []}, "controls: model.yaml says none"),
+        ({"loras": ["oil"]}, "loras: model.yaml says oil"),
+        ({"upscaleFactors": [4, 2]}, "upscale_factors: model.yaml says 4, 2"),
+    ],
+)
+def test_what_guides_is_compared_too(tmp_path: Path, changes: dict[str, Any], told: str | None) -> None:
+    document = yaml.safe_load(DEFAULT_CATALOG.read_text(encoding="utf-8"))
+    (demo,) = (model for model in document["models"] if model["id"] == "demo")
+    route = {"operations": ["TEXT_TO_IMAGE"], "controls": ["edges"], "loras": ["ink"], "upscale_factors": [2]}
+    demo["routes"][0]["capabilities"].update(route)
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    own = listed(**{**ABLE, **changes})
+    lines = [line for lines in conflicts(load_catalog(tmp_path / "catalog.yaml", {}), own).values() for line in lines]
+    assert [told in line for line in lines if told] == ([True] if told else [])
+    assert bool(lines) is (told is not None)
+
+
 class Engines:
     """What the inference service would answer."""
 

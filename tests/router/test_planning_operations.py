@@ -11,7 +11,7 @@ from mesh.errors import InvalidArgument
 from services.router.catalog import Catalog
 from services.router.money import Money
 from services.router.planning import Planner, PlanRequest
-from services.router.specs import Control, GenerationSpec, ImageInput, JobOptions, Margins, Operation, Size
+from services.router.specs import Control, GenerationSpec, ImageInput, JobOptions, Lora, Margins, Operation, Size
 from tests.router.catalogs import document, load, model, provider, route
 
 IMAGE = ImageInput("ast_1")
@@ -24,6 +24,7 @@ def catalog(tmp_path: Path) -> Catalog:
     able = {
         "operations": [operation.value for operation in Operation],
         "controls": ["canny", "depth"],
+        "loras": ["ink", "oil"],
         "upscale_factors": [4, 2],
         "max_images": 2,
         "mask": True,
@@ -55,6 +56,7 @@ def models(catalog: Catalog, operation: Operation, **fields: Any) -> list[str]:
         (Operation.OUTPAINT, {"margins": Margins(left=8)}, ["guided"]),
         (Operation.CONTROL, {"controls": (Control("depth", IMAGE),), "images": ()}, ["guided"]),
         (Operation.INPAINT, {"mask": IMAGE}, ["guided", "plain"]),
+        (Operation.INPAINT, {"mask": IMAGE, "loras": (Lora("oil"), Lora("ink"))}, ["guided"]),
         (Operation.EDIT, {"mask": IMAGE}, ["guided"]),
         (Operation.EDIT, {"images": (IMAGE, IMAGE)}, ["guided"]),
     ],
@@ -70,6 +72,7 @@ def test_only_routes_that_take_it_are_planned(
     [
         (Operation.UPSCALE, {"upscale_factor": 8}, r"spec\.upscale_factor: .*takes 4 or 2.*takes only its own factor"),
         (Operation.CONTROL, {"controls": (Control("pose", IMAGE),)}, r"spec\.controls: .*takes canny, depth"),
+        (Operation.INPAINT, {"mask": IMAGE, "loras": (Lora("pop"),)}, r"takes ink, oil.*takes no fine-tunes"),
     ],
 )
 def test_what_no_route_takes_is_named(

@@ -19,6 +19,7 @@ TODAY = datetime.date(2026, 11, 20)
 ABLE = {
     "operations": ["EDIT", "CONTROL", "UPSCALE"],
     "controls": ["depth", "canny"],
+    "loras": ["oil", "ink"],
     "upscale_factors": [4, 2],
     "input_size": "1536x1024",
     "max_images": 2,
@@ -65,6 +66,7 @@ def test_a_model_tells_its_versions_rights_and_ends(catalog: Catalog) -> None:
     assert acme.sunset_time.ToJsonString() == "2027-03-15T00:00:00Z"
     can = acme.capabilities
     assert (list(can.controls), list(can.upscale_factors)) == (["canny", "depth"], [4, 2])
+    assert list(can.loras) == ["ink", "oil"]
     assert (can.input_size.width, can.input_size.height) == (1536, 1024)
     assert set(can.operations) == {
         job_pb2.OPERATION_EDIT, job_pb2.OPERATION_CONTROL, job_pb2.OPERATION_UPSCALE

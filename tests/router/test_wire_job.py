@@ -21,6 +21,7 @@ from services.router.specs import (
     ImageInput,
     JobOptions,
     Lane,
+    Lora,
     Margins,
     OnUnknown,
     Operation,
@@ -48,6 +49,7 @@ def inline(size: int) -> dict[str, str]:
     return {"inline": base64.b64encode(bytes(size)).decode()}
 
 
+INK = {"loraId": "ink"}
 CANNY = {"kind": "canny", "image": {"assetId": "ast_1"}}
 
 ACCEPTED: list[tuple[dict[str, Any], dict[str, Any]]] = [
@@ -67,6 +69,8 @@ ACCEPTED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"operation": "OPERATION_REMOVE_BACKGROUND", "images": [inline(10)], "prompt": ""}, {}),
     ({"operation": "OPERATION_CONTROL", "controls": [{**CANNY, "scale": 2}] * 4, "aspectRatio": "1:1"}, {}),
     ({"operation": "OPERATION_CONTROL", "controls": [CANNY], "images": [inline(10)]}, {}),
+    ({"loras": [{**INK, "scale": -2}, {"loraId": "Water.color-2_b", "scale": 2}]}, {}),
+    ({"operation": "OPERATION_CONTROL", "controls": [CANNY], "loras": [{"loraId": f"l{n}"} for n in range(8)]}, {}),
     ({"output": {"format": "webp", "quality": 100, "transparentBackground": True}}, {}),
     ({"providerOptions": {"openai": {"quality": "low"}}}, {}),
     ({}, {"deadline": "1s"}),
@@ -155,6 +159,13 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     ({"operation": "OPERATION_CONTROL", "controls": [{"kind": "canny"}]}, {}, ["spec.controls"]),
     ({"operation": "OPERATION_CONTROL", "controls": [{**CANNY, "kind": "Canny edges"}]}, {}, ["spec.controls"]),
     ({"operation": "OPERATION_CONTROL", "prompt": "", "controls": [CANNY]}, {}, ["spec.prompt"]),
+    ({"loras": [{"loraId": f"l{n}"} for n in range(9)]}, {}, ["spec.loras"]),
+    ({"loras": [{}]}, {}, ["spec.loras"]),
+    ({"loras": [{"loraId": "../ink"}]}, {}, ["spec.loras"]),
+    ({"loras": [{**INK, "scale": 2.1}]}, {}, ["spec.loras"]),
+    ({"loras": [{**INK, "scale": "NaN"}]}, {}, ["spec.loras"]),
+    ({"loras": [INK, {**INK, "scale": 0.5}]}, {}, ["spec.loras"]),
+    ({"operation": "OPERATION_UPSCALE", **IMAGE, "loras": [INK]}, {}, ["spec.operation", "spec.loras"]),
     ({"modelVersion": "v1"}, {}, ["spec.model", "spec.model_version"]),
     ({"output": {"format": "png", "quality": 80}}, {}, ["spec.output.format", "spec.output.quality"]),
     (
@@ -199,7 +210,6 @@ def test_each_wrong_field_is_named(spec: dict[str, Any], options: dict[str, Any]
 LATER: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"template": {"templateId": "t"}}, {}, "spec.template"),
     ({"template": {}}, {}, "spec.template"),
-    ({"loras": [{"loraId": "l"}]}, {}, "spec.loras"),
     ({"style": "ink"}, {}, "spec.style"),
     ({"safety": {}}, {}, "spec.safety"),
     ({}, {"renditions": [{"width": 64}]}, "options.renditions"),
@@ -271,6 +281,8 @@ def test_what_guides_and_extends_is_read() -> None:
     guided, _ = read_creation(creation({"operation": "OPERATION_CONTROL", "controls": [{**CANNY, "scale": 0}, CANNY]}))
     image = ImageInput(asset_id="ast_1")
     assert guided.controls == (Control("canny", image, 0.0), Control("canny", image))
+    styled, _ = read_creation(creation({"loras": [{**INK, "scale": 0}, {"loraId": "oil"}]}))
+    assert styled.loras == (Lora("ink", 0.0), Lora("oil"))
     extended, _ = read_creation(
         creation({"operation": "OPERATION_OUTPAINT", **IMAGE, "outpaint": {"left": 1, "bottom": 2}})
     )

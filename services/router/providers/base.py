@@ -42,6 +42,8 @@ class Capabilities:
     """Source images one call takes; 0 where every operation starts from text."""
     controls: frozenset[str] = frozenset()
     """Kinds of `Control` it takes (`structure`, `sketch`, `style`, `canny`, `depth`, `pose`)."""
+    loras: bool = False
+    """Whether fine-tunes can be laid over its models; each route lists which."""
     upscale_factors: tuple[int, ...] = ()
     """Factors that UPSCALE takes, the default first."""
     formats: frozenset[str] = frozenset({"png"})
@@ -111,6 +113,16 @@ class ControlImage:
 
 
 @dataclass(frozen=True)
+class Lora:
+    """A fine-tune laid over the model."""
+
+    lora_id: str
+    """As the route's catalog entry lists it."""
+    scale: float | None = None
+    """How strongly it shows, -2 to 2; None: the provider's default."""
+
+
+@dataclass(frozen=True)
 class Margins:
     """How many pixels OUTPAINT adds at each side."""
 
@@ -160,6 +172,10 @@ class ProviderCall:
     transparent_background: bool = False
     user: str = ""
     """Opaque id of the end user, for vendors that ask for one."""
+    batch: bool = False
+    """Whether the job is in the BATCH lane: nobody waits for it."""
+    previews: bool = False
+    """Whether unfinished pictures are wanted, where that costs the provider something."""
     options: Mapping[str, object] = field(default_factory=dict)
     """This provider's `provider_options`, checked against `Capabilities.options`."""
     images: tuple[InputImage, ...] = ()
@@ -168,6 +184,7 @@ class ProviderCall:
     strength: float | None = None
     """How far to leave the first image, 0 (keep) to 1 (ignore)."""
     controls: tuple[ControlImage, ...] = ()
+    loras: tuple[Lora, ...] = ()
     margins: Margins = Margins()
     """Only OUTPAINT; at least one is above 0."""
     upscale_factor: int = 0

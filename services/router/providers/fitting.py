@@ -19,6 +19,7 @@ FLAGS: tuple[tuple[str, Asked], ...] = (
     ("scheduler", lambda call: call.scheduler),
     ("strength", lambda call: call.strength is not None),
     ("transparent_background", lambda call: call.transparent_background),
+    ("loras", lambda call: call.loras),
     ("mask", lambda call: call.mask is not None and call.operation != "INPAINT"),
 )
 """What a call may ask for, by the capability that it needs. A seed is not among them: the mesh draws one itself."""

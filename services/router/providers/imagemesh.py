@@ -22,7 +22,10 @@ from mesh.status import peer_errors
 from services.router.providers.base import (
     Account,
     Capabilities,
+    ControlImage,
+    InputImage,
     Listener,
+    Margins,
     Provider,
     ProviderCall,
     ProviderImage,
@@ -56,16 +59,23 @@ KINDS: Mapping[Code, ErrorKind] = {
 
 
 CAPABILITIES = Capabilities(
-    frozenset({"TEXT_TO_IMAGE"}),
+    frozenset({"TEXT_TO_IMAGE", "IMAGE_TO_IMAGE", "INPAINT", "OUTPAINT", "CONTROL", "UPSCALE"}),
     max_count=8,
     seed=True,
     negative_prompt=True,
     steps=True,
     guidance=True,
     scheduler=True,
+    strength=True,
+    max_images=1,
+    controls=frozenset({"canny", "depth", "edges", "layout", "pose", "sketch", "structure", "style"}),
+    loras=True,
+    upscale_factors=(2, 3, 4, 8),
     replay_safe=True,
     progress=True,
+    previews=True,
 )
+"""What the contract has room for. `own_models` compares each route with what its model really can do."""
 
 
 def capabilities(_variant: str) -> Capabilities:
@@ -126,7 +136,28 @@ def _request(call: ProviderCall) -> inference_service_pb2.GenerateRequest:
         steps=call.steps,
         guidance=call.guidance,
         scheduler=call.scheduler,
+        strength=call.strength,
+        images=[_source(image) for image in call.images],
+        mask=None if call.mask is None else _source(call.mask),
+        controls=[_control(control) for control in call.controls],
+        loras=[inference_service_pb2.LoraInput(lora_id=lora.lora_id, scale=lora.scale) for lora in call.loras],
+        previews=call.previews,
+        margins=_margins(call.margins) if call.operation == "OUTPAINT" else None,
+        upscale_factor=call.upscale_factor,
+        lane=inference_service_pb2.LANE_BATCH if call.batch else inference_service_pb2.LANE_UNSPECIFIED,
     )
+
+
+def _source(image: InputImage) -> image_pb2.ImageSource:
+    return image_pb2.ImageSource(inline=image.data)
+
+
+def _control(control: ControlImage) -> inference_service_pb2.ControlInput:
+    return inference_service_pb2.ControlInput(kind=control.kind, image=_source(control.image), scale=control.scale)
+
+
+def _margins(at: Margins) -> inference_service_pb2.Margins:
+    return inference_service_pb2.Margins(left=at.left, top=at.top, right=at.right, bottom=at.bottom)
 
 
 async def _collect(
@@ -140,6 +171,8 @@ async def _collect(
         which = event.WhichOneof("event")
         if which == "progress":
             listener.progress(event.progress.step, event.progress.steps)
+        elif which == "preview":
+            listener.preview(event.preview.data, event.preview.media_type)
         elif which == "chunk":
             pictures.setdefault(event.chunk.index, _Picture()).add(event.chunk)
         elif which == "summary":

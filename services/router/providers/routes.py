@@ -59,6 +59,7 @@ LIMITS: tuple[Limit, ...] = (
     _flag("mask"),
     _flag("strength"),
     _names("controls", "no controls"),
+    _flag("loras"),
     _names("upscale_factors", "no factor"),
     ("quality", lambda route, able: not route.quality or able.quality, lambda _: "takes no quality"),
 )

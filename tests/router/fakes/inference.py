@@ -67,6 +67,8 @@ class FakeInference(inference_service_pb2_grpc.InferenceServiceServicer):
         if prompt.startswith("fail:"):
             await context.abort(grpc.StatusCode[prompt.removeprefix("fail:")], "as asked")
         yield Response(progress=generation_pb2.Progress(step=1, steps=2))
+        if request.previews:
+            yield Response(preview=generation_pb2.Preview(step=1, data=b"rough", media_type="image/jpeg"))
         if prompt == "stall":
             await self._stall()
         if prompt == "cut":

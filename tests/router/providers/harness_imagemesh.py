@@ -4,15 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from imagemesh.inference.v1 import inference_service_pb2
+from imagemesh.inference.v1.inference_service_pb2 import LoraInput
+from imagemesh.type.v1 import image_pb2
+
 from mesh.channel import ChannelConfig, open_channel
-from services.router.providers.base import Account, Provider
+from services.router.providers.base import Account, Lora, Provider
 from services.router.providers.errors import ErrorKind
 from services.router.providers.imagemesh import OwnEngine
 from tests.router.fakes.inference import FakeInference
-from tests.router.providers.harness_base import Harness, Provoked
+from tests.router.providers.harness_base import MASK, SOURCE, Harness, Provoked
+
+IMAGE = image_pb2.ImageSource(inline=SOURCE.data)
+SIZED = {"width": 512, "height": 256}
+OPERATIONS: Mapping[str, Mapping[str, object]] = {
+    "TEXT_TO_IMAGE": {
+        **SIZED,
+        "loras": [LoraInput(lora_id="ink", scale=0.5)],
+        "lane": inference_service_pb2.LANE_BATCH,
+    },
+    "IMAGE_TO_IMAGE": {"images": [IMAGE], "strength": 0.6000000238418579},
+    "INPAINT": {
+        "images": [IMAGE],
+        "mask": image_pb2.ImageSource(inline=MASK.data),
+        "strength": 0.6000000238418579,
+    },
+    "OUTPAINT": {
+        "images": [IMAGE],
+        "margins": inference_service_pb2.Margins(left=32, right=32),
+        "strength": 1.0,
+        "loras": [LoraInput(lora_id="ink", scale=0.5), LoraInput(lora_id="oil")],
+    },
+    "CONTROL": {**SIZED, "controls": [inference_service_pb2.ControlInput(kind="canny", image=IMAGE, scale=0.5)]},
+    "UPSCALE": {"images": [IMAGE], "upscale_factor": 8, "strength": 0.25},
+}
+"""What is sent of an operation besides what all of them send; 0.6 is the nearest float."""
+INK = Lora("ink", 0.5)
 
 
 class OwnEngineHarness(Harness):
+    fields: Mapping[str, object] = {"previews": True}
+    changes: Mapping[str, Mapping[str, object]] = {
+        "TEXT_TO_IMAGE": {"loras": (INK,), "batch": True},
+        "OUTPAINT": {"strength": 1.0, "loras": (INK, Lora("oil"))},
+        "UPSCALE": {"strength": 0.25, "seed": 7},
+    }
     stall = "stall"
     failures = (
         Provoked("fail:INVALID_ARGUMENT", ErrorKind.BAD_REQUEST),
@@ -63,21 +99,25 @@ class OwnEngineHarness(Harness):
         return self.fake.posts[prompt]
 
     def fields_sent(self) -> Mapping[str, object]:
-        return {descriptor.name: value for descriptor, value in self.fake.requests[-1].ListFields()}
+        return {
+            descriptor.name: list(value) if descriptor.is_repeated else value
+            for descriptor, value in self.fake.requests[-1].ListFields()
+        }
 
     @property
     def expected_fields(self) -> Mapping[str, object]:
+        return self.expected("TEXT_TO_IMAGE")
+
+    def expected(self, operation: str) -> Mapping[str, object]:
+        drawing = {"negative_prompt": "blur", "steps": 12, "guidance": 4.5, "scheduler": "ddim"}
         return {
             "request_id": "att_1",
             "model_id": self.model,
-            "operation": "text_to_image",
+            "operation": operation.lower(),
             "prompt": "a red fox",
-            "negative_prompt": "blur",
-            "width": 512,
-            "height": 256,
             "count": 1,
             "seed": 7,
-            "steps": 12,
-            "guidance": 4.5,
-            "scheduler": "ddim",
+            "previews": True,
+            **({} if operation == "UPSCALE" else drawing),
+            **OPERATIONS[operation],
         }
