@@ -31,13 +31,14 @@ from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS,
 from services.moderation.config import ModerationSettings
 from services.moderation.image_pipeline import ImagePipeline
 from services.moderation.judging import Judge
-from services.moderation.later_services import review_service
 from services.moderation.layers import C, Classifier
 from services.moderation.moderation_service import ModerationService
 from services.moderation.peers.assets import Assets
-from services.moderation.policies import PolicyBook
+from services.moderation.people_parts import People
+from services.moderation.policies import PolicyBook, Strikes
 from services.moderation.policy_parts import Policies
 from services.moderation.retention import Retention, retention_of
+from services.moderation.review_service import ReviewService
 from services.moderation.shadow import Shadows
 from services.moderation.store import Store
 from services.moderation.tables import OUTBOX
@@ -85,11 +86,16 @@ class Moderation:
         judging = (texts, self._pictures, shadows)
         self.judge = Judge(self.policies.shelf, judging, outside.assets, self.store, self._announce)
         self.audit = Audit(outside.database, outside.bus, outside.checkpoints, self._retention)
+        self.people = People(outside.database, outside.bus, (outside.assets, self._pictures), self._strikes)
         self.server = _server(settings, outside)
-        _add_services(self.server, ModerationService(self.judge, self.policies.desk), self.audit.service)
+        judging_service = ModerationService(self.judge, self.policies.desk)
+        _add_services(self.server, judging_service, self.people.service, self.audit.service)
 
     def _announce(self, verdict: Verdict) -> list[Event]:
         return wire.announcements(verdict, current())
+
+    def _strikes(self, tenant: str) -> Strikes:
+        return self.policies.shelf.book.for_tenant(tenant).document.strikes
 
     def _retention(self) -> Retention:
         return retention_of(self.policies.shelf.book.live.all())
@@ -100,11 +106,13 @@ class Moderation:
         await self.policies.start()
         await self._relay.start()
         await self.audit.start()
+        await self.people.start()
         await self.server.start()
 
     async def stop(self) -> None:
         """Lets running calls end, then closes in reverse."""
         await self.server.stop()
+        await self.people.stop()
         await self.audit.stop()
         await self._relay.stop()
         await self.policies.stop()
@@ -127,7 +135,7 @@ def _server(settings: ModerationSettings, outside: Outside) -> Server:
     return Server(config, authenticator, {**own, **outside.checks})
 
 
-def _add_services(server: Server, moderation: ModerationService, audit: AuditService) -> None:
+def _add_services(server: Server, moderation: ModerationService, reviews: ReviewService, audit: AuditService) -> None:
     served: tuple[tuple[Any, Any, Callable[[Any, Any], None]], ...] = (
         (
             moderation_service_pb2.DESCRIPTOR.services_by_name["ModerationService"],
@@ -136,7 +144,7 @@ def _add_services(server: Server, moderation: ModerationService, audit: AuditSer
         ),
         (
             review_service_pb2.DESCRIPTOR.services_by_name["ReviewService"],
-            review_service(),
+            reviews,
             review_service_pb2_grpc.add_ReviewServiceServicer_to_server,
         ),
         (

@@ -12,6 +12,8 @@ from mesh.db import Database
 from services.moderation.audit import AuditEntry, record
 from services.moderation.audit_tables import AUDIT_RECORDS
 from services.moderation.chain import emptied
+from services.moderation.report_tables import REPORT_VOICES, REPORTS, STRIKES
+from services.moderation.review_tables import APPEALS, REVIEWS
 from services.moderation.tables import VERDICTS
 
 BATCH = 500  # records emptied in one transaction, under one record of the erasure
@@ -27,8 +29,31 @@ def _verdicts(connection: sa.Connection, tenant: str, user: str) -> int:
     return connection.execute(sa.update(VERDICTS).where(mine).values(end_user="", sha256=of_text)).rowcount
 
 
+def _reviews(connection: sa.Connection, tenant: str, user: str) -> int:
+    mine = sa.and_(REVIEWS.c.tenant == tenant, REVIEWS.c.end_user == user)
+    return connection.execute(sa.update(REVIEWS).where(mine).values(end_user="", text="", note="")).rowcount
+
+
+def _appeals(connection: sa.Connection, tenant: str, user: str) -> int:
+    mine = sa.and_(APPEALS.c.tenant == tenant, APPEALS.c.end_user == user)
+    return connection.execute(sa.update(APPEALS).where(mine).values(end_user="", statement="", answer="")).rowcount
+
+
+def _reports(connection: sa.Connection, tenant: str, user: str) -> int:
+    """The reports stay; who sent them, and in which words, goes."""
+    mine = sa.and_(REPORTS.c.tenant == tenant, REPORTS.c.reporter == user)
+    voices = sa.and_(REPORT_VOICES.c.tenant == tenant, REPORT_VOICES.c.reporter == user)
+    connection.execute(sa.update(REPORT_VOICES).where(voices).values(reporter=""))
+    return connection.execute(sa.update(REPORTS).where(mine).values(reporter="", statement="")).rowcount
+
+
+def _strikes(connection: sa.Connection, tenant: str, user: str) -> int:
+    mine = sa.and_(STRIKES.c.tenant == tenant, STRIKES.c.end_user == user)
+    return connection.execute(sa.delete(STRIKES).where(mine)).rowcount
+
+
 # Every other table that keeps a user's id or words; each empties its rows and tells how many.
-ERASERS: tuple[Eraser, ...] = (_verdicts,)
+ERASERS: tuple[Eraser, ...] = (_verdicts, _reviews, _appeals, _reports, _strikes)
 
 
 class Erasure:

@@ -14,8 +14,8 @@ from google.protobuf.message_factory import GetMessageClass
 from mesh.errors import Unimplemented
 from services.inference.service import InferenceService
 from services.moderation.audit_service import AuditService
-from services.moderation.later_services import review_service
 from services.moderation.moderation_service import ModerationService
+from services.moderation.review_service import ReviewService
 from services.router.api_key_service import ApiKeyService
 from services.router.catalog_service import CatalogService
 from services.router.evaluation_service import EvaluationService
@@ -38,7 +38,7 @@ SERVED: Mapping[str, Callable[[], Any]] = {
     "imagemesh.inference.v1.InferenceService": bare(InferenceService),
     "imagemesh.moderation.v1.AuditService": bare(AuditService),
     "imagemesh.moderation.v1.ModerationService": bare(ModerationService),
-    "imagemesh.moderation.v1.ReviewService": review_service,
+    "imagemesh.moderation.v1.ReviewService": bare(ReviewService),
     "imagemesh.router.v1.ApiKeyService": bare(ApiKeyService),
     "imagemesh.router.v1.CatalogService": bare(CatalogService),
     "imagemesh.router.v1.EvaluationService": bare(EvaluationService),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from pathlib import Path
 import grpc.aio
 import sqlalchemy as sa
 from imagemesh.moderation.v1 import moderation_service_pb2 as pb
-from imagemesh.moderation.v1 import moderation_service_pb2_grpc, policy_pb2, verdict_pb2
+from imagemesh.moderation.v1 import moderation_service_pb2_grpc, policy_pb2, review_service_pb2_grpc, verdict_pb2
 
 from mesh.auth import CALLER, OPERATOR, REVIEWER, Principal
 from mesh.db import Database, DatabaseConfig, open_database
@@ -21,6 +22,7 @@ from mesh.status import from_rpc_error
 from services.moderation.__main__ import MIGRATIONS
 from services.moderation.assembly import LAYERS, Moderation, Outside
 from services.moderation.config import DEFAULT_POLICY, ModerationSettings
+from services.moderation.peers.assets import AssetFacts
 from services.moderation.policy_files import load_policies
 
 TOKEN = "mesh-token-of-the-tests"
@@ -52,12 +54,45 @@ class FakeAssets:
         self.known[tenant, asset_id] = data
         return asset_id
 
+    states: dict[str, str] = field(default_factory=dict)
+    verdict_ids: dict[str, str] = field(default_factory=dict)
+    done: list[tuple[str, ...]] = field(default_factory=list)
+    """What storage was told to do, in order."""
+
     async def read(self, asset_id: str, tenant: str) -> bytes:
+        return self.known[self._whose(asset_id, tenant), asset_id]
+
+    async def get(self, asset_id: str, tenant: str) -> AssetFacts:
+        owner = self._whose(asset_id, tenant)
+        digest = hashlib.sha256(self.known[owner, asset_id]).hexdigest()
+        state, verdict_id = self.states.get(asset_id, "PUBLISHED"), self.verdict_ids.get(asset_id, "")
+        return AssetFacts(asset_id, owner, state, "OUTPUT", digest, verdict_id)
+
+    async def resolve(self, url: str, tenant: str) -> AssetFacts:
+        return await self.get(url.rpartition("/a/")[2].partition("?")[0], tenant)
+
+    async def take_down(self, sha256: str, reason: str) -> None:
+        await self._do("take down", sha256, reason)
+
+    async def restore(self, sha256: str, asset_id: str = "", verdict_id: str = "") -> tuple[str, ...]:
+        await self._do("restore", sha256, asset_id, verdict_id)
+        return (asset_id,)
+
+    async def hold(self, asset_id: str, tenant: str, held: bool, reason: str) -> None:
+        await self._do("hold" if held else "lift", asset_id, tenant)
+
+    async def _do(self, *what: str) -> None:
         if self.failure is not None:
             raise self.failure
-        if (tenant, asset_id) not in self.known:
+        self.done.append(what)
+
+    def _whose(self, asset_id: str, tenant: str) -> str:
+        if self.failure is not None:
+            raise self.failure
+        owners = [owner for owner, known in self.known if known == asset_id and tenant in ("", owner)]
+        if not owners:
             raise NotFound("no such asset", reason="ASSET_NOT_FOUND")
-        return self.known[tenant, asset_id]
+        return owners[0]
 
 
 def internal(tenant: str = "acme") -> Metadata:
@@ -74,6 +109,7 @@ class Running:
     moderation: Moderation
     channel: grpc.aio.Channel
     stub: moderation_service_pb2_grpc.ModerationServiceAsyncStub
+    people: review_service_pb2_grpc.ReviewServiceAsyncStub
     assets: FakeAssets
     database: Database
 
@@ -83,11 +119,12 @@ class Running:
         kind: verdict_pb2.TextKind.ValueType = verdict_pb2.TEXT_KIND_PROMPT,
         *,
         job_id: str = "",
+        user: str = "",
         safety: policy_pb2.Safety | None = None,
         metadata: Metadata | None = None,
     ) -> verdict_pb2.Verdict:
         texts = [pb.PromptText(kind=kind, text=text)]
-        request = pb.ModeratePromptRequest(texts=texts, job_id=job_id, safety=safety)
+        request = pb.ModeratePromptRequest(texts=texts, job_id=job_id, user=user, safety=safety)
         return (await self.stub.ModeratePrompt(request, metadata=metadata or internal())).verdict
 
     async def image(
@@ -117,7 +154,8 @@ async def running(database_url: str, policy: Path = DEFAULT_POLICY) -> AsyncIter
     await moderation.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{moderation.server.port}") as channel:
         stub = moderation_service_pb2_grpc.ModerationServiceStub(channel)
-        yield Running(moderation, channel, stub, assets, database)
+        people = review_service_pb2_grpc.ReviewServiceStub(channel)
+        yield Running(moderation, channel, stub, people, assets, database)
     await moderation.stop()
     await database.close()
 
