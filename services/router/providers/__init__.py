@@ -25,6 +25,7 @@ from services.router.providers import (
     ideogram_models,
     imagemesh,
     modelslab,
+    nim,
     openai,
     replicate,
     stability,
@@ -44,6 +45,7 @@ from services.router.providers.huggingface import HuggingFace
 from services.router.providers.ideogram import Ideogram
 from services.router.providers.imagemesh import OwnEngine
 from services.router.providers.modelslab import ModelsLab
+from services.router.providers.nim import Nim
 from services.router.providers.openai import OpenAIImages
 from services.router.providers.pacing import Allowance, Paced, Share, alone
 from services.router.providers.replicate import Replicate
@@ -87,6 +89,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "huggingface": Adapter(lambda account, shared: HuggingFace(account, shared.http), huggingface.capabilities),
     "ideogram": Adapter(lambda account, shared: Ideogram(account, shared.http), ideogram_models.capabilities),
     "imagemesh": Adapter(lambda account, shared: OwnEngine(account, shared.inference), imagemesh.capabilities),
+    "nim": Adapter(lambda account, shared: Nim(account, shared.http), nim.capabilities),
     "openai": Adapter(lambda account, shared: OpenAIImages(account, shared.http), openai.capabilities),
     "replicate": Adapter(lambda account, shared: Replicate(account, shared.http), replicate.capabilities),
     "stability": Adapter(lambda account, shared: Stability(account, shared.http), stability.capabilities),

@@ -14,6 +14,7 @@ from tests.router.fakes.google import GoogleFake
 from tests.router.fakes.huggingface import HuggingFaceFake
 from tests.router.fakes.ideogram import IdeogramFake
 from tests.router.fakes.modelslab import ModelsLabFake
+from tests.router.fakes.nim import NimFake
 from tests.router.fakes.replicate import ReplicateFake
 from tests.router.fakes.stability import StabilityFake
 from tests.router.fakes.vendor import VendorFake
@@ -37,6 +38,7 @@ from tests.router.providers.harness_huggingface import EndpointHarness, RouterHa
 from tests.router.providers.harness_ideogram import IdeogramHarness, IdeogramV1Harness
 from tests.router.providers.harness_imagemesh import OwnEngineHarness
 from tests.router.providers.harness_modelslab import ModelsLabHarness
+from tests.router.providers.harness_nim import HostedNimHarness, NimHarness
 from tests.router.providers.harness_openai import (
     GptImageHarness,
     LocalAIHarness,
@@ -73,6 +75,8 @@ HARNESSES: Mapping[str, type[Harness]] = {
     "ideogram": IdeogramHarness,
     "ideogram-v1": IdeogramV1Harness,
     "imagemesh": OwnEngineHarness,
+    "nim": NimHarness,
+    "nim-hosted": HostedNimHarness,
     "openai-compatible": OpenAIHarness,
     "openai-gpt-image": GptImageHarness,
     "openai-gpt-image-streamed": StreamedHarness,
@@ -97,6 +101,7 @@ FAKES: Mapping[str, type[VendorFake]] = {
     "google": GoogleFake,
     "huggingface": HuggingFaceFake,
     "ideogram": IdeogramFake,
+    "nim": NimFake,
     "replicate": ReplicateFake,
     "stability": StabilityFake,
     "modelslab": ModelsLabFake,
