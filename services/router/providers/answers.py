@@ -6,7 +6,10 @@ import asyncio
 import base64
 import contextlib
 import json
+import re
+import time
 from collections.abc import Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from services.router.providers.base import ProviderImage
@@ -79,11 +82,18 @@ def broken(message: str) -> ProviderError:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds the vendor asks us to wait, at most an hour; None when it does not say or names a date."""
+    """Seconds the vendor asks us to wait, at most an hour; None when it does not say. It may name a date (RFC 9110)."""
     for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        with contextlib.suppress(ValueError, KeyError):
-            return min(max(float(headers[name]) * unit, 0.0), LONGEST_RETRY_AFTER)
+        told = headers.get(name, "")
+        if re.fullmatch(r"-?\d{1,15}(\.\d{1,9})?", told):
+            return _patience(float(told) * unit)
+    with contextlib.suppress(ValueError):
+        return _patience(parsedate_to_datetime(headers.get("retry-after", "")).timestamp() - time.time())
     return None
+
+
+def _patience(seconds: float) -> float:
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
 
 
 async def download(http: HttpClient, url: str, remaining: float, headers: Mapping[str, str] = NO_HEADERS) -> bytes:

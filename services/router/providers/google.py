@@ -72,7 +72,8 @@ class Google(Provider):
         refuse_unfit(call, self._able)
         body = await self._method.body(call)
         url, headers = await self._door.address(call.model, self._method.name, ends - loop.time())
-        request = _request(url, headers, body, ends - loop.time())
+        sent = await asyncio.to_thread(_json, body) if call.images else _json(body)  # pictures make it long
+        request = _request(url, headers, sent, ends - loop.time())
         call.before_sending()
         with ordering():
             answer = await self._http.send(request)
@@ -83,7 +84,7 @@ class Google(Provider):
         url, headers = await self._door.address(self._check_model, "countTokens", CHECK_TIMEOUT)
         body = {"contents": [{"role": "user", "parts": [{"text": "hello"}]}]}
         with asking():
-            answer = await self._http.send(_request(url, headers, body, CHECK_TIMEOUT))
+            answer = await self._http.send(_request(url, headers, _json(body), CHECK_TIMEOUT))
         await self._read(answer)
         return f"it answers for {self._check_model}"
 
@@ -96,6 +97,9 @@ class Google(Provider):
         raise error
 
 
-def _request(url: str, headers: Mapping[str, str], body: Body, timeout: float) -> HttpRequest:
-    sent = {**headers, "Content-Type": "application/json"}
-    return HttpRequest("POST", url, max(timeout, 0.0), sent, json.dumps(body).encode())
+def _json(body: Body) -> bytes:
+    return json.dumps(body).encode()
+
+
+def _request(url: str, headers: Mapping[str, str], body: bytes, timeout: float) -> HttpRequest:
+    return HttpRequest("POST", url, max(timeout, 0.0), {**headers, "Content-Type": "application/json"}, body)
