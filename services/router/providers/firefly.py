@@ -66,6 +66,7 @@ class Firefly(Provider):
         ends = loop.time() + call.timeout
         service = service_of(call)
         call = await sized(call)
+        body_of(service, call, Handed.nothing(call))  # before a picture goes out for what is refused here
         token = await self._tokens.bearer(ends - loop.time())
         body = body_of(service, call, await self._handed(call, token, ends))
         named = {"x-model-version": call.model.partition(CUSTOM)[0]} if service.named else {}

@@ -30,6 +30,11 @@ class Handed:
     mask: str = ""
     controls: tuple[str, ...] = ()
 
+    @classmethod
+    def nothing(cls, call: ProviderCall) -> Handed:
+        """As many as the call has, without an id."""
+        return cls(("",) * len(call.images), "", ("",) * len(call.controls))
+
 
 def _source(upload_id: str) -> Body:
     return {"source": {"uploadId": upload_id}}

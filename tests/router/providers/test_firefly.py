@@ -222,6 +222,7 @@ async def test_what_a_service_does_not_take_is_never_sent(harness: FireflyHarnes
         await provider.submit(replace(CALL, **change), Heard())  # type: ignore[arg-type]
     assert caught.value.kind is ErrorKind.BAD_REQUEST
     assert not harness.fake.orders
+    assert not harness.fake.stored
 
 
 async def test_an_upload_without_an_id_is_asked_again_elsewhere() -> None:
