@@ -11,4 +11,4 @@ compile() {
 }
 compile requirements/all.txt --all-extras
 compile requirements/client.txt
-for extra in router storage moderation moderation-ocr inference encoder; do compile "requirements/$extra.txt" --extra "$extra"; done
+for extra in router storage moderation moderation-aws moderation-ocr inference encoder; do compile "requirements/$extra.txt" --extra "$extra"; done

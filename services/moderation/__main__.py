@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,6 +24,7 @@ from services.moderation.classifiers.sentence_heads import HeadsError
 from services.moderation.config import ModerationSettings
 from services.moderation.name_files import NameFileError, read_names
 from services.moderation.peers.assets import IDEMPOTENT, StorageAssets
+from services.moderation.plug_ins import PlugInFileError, read_plug_ins
 from services.moderation.policy_files import PolicyFileError, load_policies
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -33,9 +35,10 @@ async def main(stopping: asyncio.Event) -> None:
     settings = load(ModerationSettings)
     token = settings.mesh_token.get_secret_value()
     try:
-        book = load_policies(settings.policy, layers(settings), names=read_names(settings.names))
+        plug_ins = read_plug_ins(settings.classifiers, os.environ) if settings.classifiers else ()
+        book = load_policies(settings.policy, layers(settings, plug_ins), names=read_names(settings.names))
         blocked = read_blocklist(settings.blocklist) if settings.blocklist else []
-    except (PolicyFileError, NameFileError, BlocklistError) as error:
+    except (PlugInFileError, PolicyFileError, NameFileError, BlocklistError) as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from error
     async with AsyncExitStack() as closing:
@@ -54,7 +57,7 @@ async def main(stopping: asyncio.Event) -> None:
         checkpoints = open_checkpoints(settings)
         if checkpoints is not None:
             closing.push_async_callback(checkpoints.close)
-        outside = Outside(database, StorageAssets(storage), keys, bus, checks, checkpoints)
+        outside = Outside(database, StorageAssets(storage), keys, bus, checks, checkpoints, plug_ins)
         try:
             moderation = Moderation(settings, outside, book)
         except (EncoderFileError, HeadsError) as error:

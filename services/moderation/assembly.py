@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,14 +27,15 @@ from services.moderation import combining, image_pipeline, wire
 from services.moderation.audit_parts import Audit
 from services.moderation.audit_service import AuditService
 from services.moderation.checkpoints import CheckpointStore
-from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS, open_nsfw, sentence
+from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
 from services.moderation.config import ModerationSettings
-from services.moderation.image_pipeline import ImagePipeline
+from services.moderation.image_pipeline import ImagePipeline, Reading
 from services.moderation.judging import Judge
-from services.moderation.layers import C, Classifier
+from services.moderation.loaded import Loaded, loaded_layers
 from services.moderation.moderation_service import ModerationService
 from services.moderation.peers.assets import Assets
 from services.moderation.people_parts import People
+from services.moderation.plug_ins import PlugIn
 from services.moderation.policies import PolicyBook, Strikes
 from services.moderation.policy_parts import Policies
 from services.moderation.retention import Retention, retention_of
@@ -48,17 +49,17 @@ from services.moderation.verdicts import Verdict
 LAYERS = (combining.LAYER, image_pipeline.LAYER, *TEXT_CLASSIFIERS, *IMAGE_CLASSIFIERS)
 
 
-def layers(settings: ModerationSettings) -> tuple[str, ...]:
+def layers(settings: ModerationSettings, plug_ins: Sequence[PlugIn] = ()) -> tuple[str, ...]:
     """The names of the layers that judge in this process; a policy may require these."""
-    off = {name for name, on in ((sentence.NAME, settings.encoder), (open_nsfw.NAME, settings.picture_model)) if not on}
-    return tuple(name for name in LAYERS if name not in off)
+    return (combining.LAYER, image_pipeline.LAYER, *loaded_layers(settings, plug_ins))
 
 
 @dataclass(frozen=True)
 class Outside:
     """What moderation stands on; opened and closed by whoever builds it.
 
-    checks: further health names. checkpoints: where copies of the audit's checkpoints go; None nowhere.
+    checks: further health names. checkpoints: where copies of the audit's checkpoints go; None nowhere. plug_ins:
+    classifiers of the operator's.
     """
 
     database: Database
@@ -67,6 +68,7 @@ class Outside:
     bus: Bus
     checks: Mapping[str, Check] = field(default_factory=dict)
     checkpoints: CheckpointStore | None = None
+    plug_ins: Sequence[PlugIn] = ()
 
 
 class Moderation:
@@ -75,19 +77,21 @@ class Moderation:
     def __init__(self, settings: ModerationSettings, outside: Outside, book: PolicyBook) -> None:
         limits = settings.limits()
         self.store = Store(outside.database)
-        self._texts = _made(TEXT_CLASSIFIERS, settings)
-        self._images = _made(IMAGE_CLASSIFIERS, settings)
+        self._loaded = Loaded(settings, outside.plug_ins)
         self._pool = ThreadPoolExecutor(limits.text_threads, thread_name_prefix="normalise")
         self._relay = Relay(outside.database, OUTBOX, outside.bus)
-        self.policies = Policies(outside.database, outside.bus, book, layers(settings))
-        texts = TextPipeline(self.policies.rules, self._texts, self._pool)
+        self.policies = Policies(outside.database, outside.bus, book, layers(settings, outside.plug_ins))
+        texts = TextPipeline(self.policies.rules, self._loaded.texts, self._pool)
         shadows = Shadows(self.policies.rules, self._pool)
-        self._pictures = ImagePipeline(self._images, limits.images_working, limits.images_waiting)
+        reading = Reading(self._loaded.reader, texts) if self._loaded.reader else None
+        self._pictures = ImagePipeline(
+            self._loaded.images, limits.images_working, limits.images_waiting, reading=reading
+        )
         judging = (texts, self._pictures, shadows)
         self.judge = Judge(self.policies.shelf, judging, outside.assets, self.store, self._announce)
         self.audit = Audit(outside.database, outside.bus, outside.checkpoints, self._retention)
         self.people = People(outside.database, outside.bus, (outside.assets, self._pictures), self._strikes)
-        self.server = _server(settings, outside)
+        self.server = _server(settings, outside, self._loaded.checks)
         judging_service = ModerationService(self.judge, self.policies.desk)
         _add_services(self.server, judging_service, self.people.service, self.audit.service)
 
@@ -116,23 +120,15 @@ class Moderation:
         await self.audit.stop()
         await self._relay.stop()
         await self.policies.stop()
-        classifiers: list[Classifier] = [*self._texts, *self._images]
-        for classifier in classifiers:
-            await classifier.close()
+        await self._loaded.close()
         self._pool.shutdown()
 
 
-def _made(table: Mapping[str, Callable[[ModerationSettings], C | None]], settings: ModerationSettings) -> list[C]:
-    """The classifiers of the table that the settings leave on."""
-    made = (make(settings) for make in table.values())
-    return [classifier for classifier in made if classifier is not None]
-
-
-def _server(settings: ModerationSettings, outside: Outside) -> Server:
+def _server(settings: ModerationSettings, outside: Outside, checks: Mapping[str, Check]) -> Server:
     config = ServerConfig(settings.host, settings.grpc_port, settings.drain_seconds)
     own = {"readiness": outside.database.ping, "nats": outside.bus.ping}
     authenticator = Authenticator(settings.mesh_token.get_secret_value(), outside.keys)
-    return Server(config, authenticator, {**own, **outside.checks})
+    return Server(config, authenticator, {**own, **checks, **outside.checks})
 
 
 def _add_services(server: Server, moderation: ModerationService, reviews: ReviewService, audit: AuditService) -> None:

@@ -39,6 +39,8 @@ class ModerationSettings(Settings):
         str(ENCODER), description="Folder of the text classifier's encoder; empty runs without that classifier."
     )
     picture_model: bool = Field(True, description="Whether the built-in classifier looks for sexual pictures.")
+    ocr: bool = Field(False, description="Whether text in pictures is read and judged; needs the extra moderation-ocr.")
+    classifiers: Path | None = Field(None, description="File of the classifiers that are plugged in; see docs.")
     images_working: int = Field(8, ge=1, le=256, description="Pictures held in memory at the same time.")
     audit_checkpoints: str = Field(
         "", description="Where the audit's checkpoints are copied to: file:///directory or s3://bucket/prefix."

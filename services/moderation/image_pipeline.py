@@ -1,4 +1,5 @@
-"""How pictures are judged: safe decode, perceptual hash against the blocked pictures, classifiers; in this order.
+"""How pictures are judged: safe decode, perceptual hash against the blocked pictures, classifiers and plug-ins, and
+text that is read in them through the text path; in this order.
 
 Bytes are hashed, decoded and shrunk in one go in the imaging threads; a bounded number of pictures may wait for them.
 """
@@ -8,26 +9,48 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 from mesh import imaging
 from mesh.errors import Unavailable
+from services.moderation import language
 from services.moderation.classifiers.base import ImageClassifier
 from services.moderation.decoding import Inspection, inspect
 from services.moderation.layers import Outcome, classify, outcome
 from services.moderation.perceptual import HashTable
+from services.moderation.picture_text import PictureReader
 from services.moderation.policies import Policy
-from services.moderation.verdicts import Decision, Finding
+from services.moderation.text_pipeline import TextPipeline
+from services.moderation.verdicts import Decision, Finding, Text, TextKind
 
 LAYER = "perceptual-hash"
 MODEL_VERSION = "phash-64"
 INLINE_ENTRIES = 2_000  # blocked pictures that are compared within a millisecond
 
 
-class ImagePipeline:
-    """Judges pictures. `working` pictures are held in memory at once, `waiting` more may queue."""
+@dataclass(frozen=True)
+class Reading:
+    """Who reads the text in pictures, and who judges it."""
 
-    def __init__(self, classifiers: Sequence[ImageClassifier], working: int = 8, waiting: int = 256) -> None:
+    reader: PictureReader
+    texts: TextPipeline
+
+
+class ImagePipeline:
+    """Judges pictures. `working` pictures are held in memory at once, `waiting` more may queue.
+
+    reading: None leaves the text in pictures unread.
+    """
+
+    def __init__(
+        self,
+        classifiers: Sequence[ImageClassifier],
+        working: int = 8,
+        waiting: int = 256,
+        reading: Reading | None = None,
+    ) -> None:
         self._classifiers = tuple(classifiers)
+        self._reading = reading
         self._slots = asyncio.Semaphore(working)
         self._waiting = 0
         self._most_waiting = waiting
@@ -61,11 +84,31 @@ class ImagePipeline:
             findings = await imaging.in_thread(lambda: _blocked(seen, policy, table))
         else:
             findings = _blocked(seen, policy, table)
-        if not self._classifiers:
-            return outcome(findings, ())
-        scored = await classify(self._classifiers, policy, lambda classifier: classifier.judge(seen.picture))
+        asked = [each for each in self._classifiers if not (findings and each.capability.external)]
+        scored, read = await asyncio.gather(
+            classify(asked, policy, lambda classifier: classifier.judge(seen.picture)), self._read(seen, policy)
+        )
         findings.extend(finding for _, more in scored for finding in more)
-        return outcome(findings, (categories for categories, _ in scored))
+        return outcome([*findings, *read], (categories for categories, _ in scored))
+
+    async def _read(self, seen: Inspection, policy: Policy) -> Sequence[Finding]:
+        """What the text in the picture comes to; nothing where it is not read."""
+        if self._reading is None:
+            return ()
+        texts = self._reading.texts
+        [(_, findings)] = await classify(
+            [self._reading.reader], policy, lambda each: _judged(each, texts, seen, policy)
+        )
+        return findings
+
+
+async def _judged(reader: PictureReader, texts: TextPipeline, seen: Inspection, policy: Policy) -> Sequence[Finding]:
+    """Painted letters often spell nothing, so a language that nobody knows decides nothing here."""
+    text = await reader.read(seen.picture)
+    if not text:
+        return ()
+    judged = await texts.judge([Text(0, TextKind.IMAGE_TEXT, text)], policy)
+    return [finding for finding in judged.findings if finding.layer != language.LAYER]
 
 
 def _blocked(seen: Inspection, policy: Policy, table: HashTable) -> list[Finding]:

@@ -58,6 +58,8 @@ async def classify(
 async def _one(
     classifier: C, policy: Policy, judge: Callable[[C], Awaitable[Sequence[Finding]]]
 ) -> tuple[frozenset[Category], Sequence[Finding]]:
+    if classifier.capability.on_demand and classifier.name not in policy.document.required_layers:
+        return frozenset(), ()
     try:
         findings = await asyncio.wait_for(judge(classifier), classifier.capability.timeout)
     except (MeshError, TimeoutError) as error:

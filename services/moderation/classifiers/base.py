@@ -6,7 +6,7 @@ categories it covers; what no loaded classifier and no other layer covers is `no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -84,3 +84,12 @@ class ImageClassifier(Protocol):
     async def close(self) -> None:
         """Frees what it holds; may be called twice."""
         ...
+
+
+@dataclass(frozen=True)
+class Plugged:
+    """A plug-in as classifiers of texts, of pictures, or both. check: raises while it is not well."""
+
+    check: Callable[[], Awaitable[None]]
+    texts: TextClassifier | None = None
+    pictures: ImageClassifier | None = None
