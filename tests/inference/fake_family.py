@@ -6,6 +6,9 @@ import queue
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from services.inference.engine.engine import StepEngine
 from services.inference.engine.errors import EngineError
@@ -68,6 +71,10 @@ class FakeFamily:
 
     def advance(self, sampling: FakeSampling, prediction: int) -> None:
         sampling.done += prediction
+
+    def look(self, sampling: FakeSampling) -> list[Any]:
+        _maybe_fail(sampling.request, "look")
+        return [np.full((4, 8, 3), sampling.done, dtype=np.uint8) for _ in range(sampling.request.count)]
 
     def picture(self, sampling: FakeSampling, index: int) -> bytes:
         _maybe_fail(sampling.request, "picture")

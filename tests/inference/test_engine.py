@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from services.inference.engine.engine import Limits, StepEngine
+from services.inference.engine.admission import Limits
+from services.inference.engine.engine import StepEngine
 from services.inference.engine.errors import (
     Canceled,
     EngineError,

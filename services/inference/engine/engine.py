@@ -1,34 +1,26 @@
 """The step scheduler: running requests advance one denoising step at a time, together where their shapes allow.
 
-One thread makes the steps. Text encoding and picture decoding run in a thread each beside it, so that neither stalls
-the others' steps. A request holds one of `slots` from its encoding to its last picture.
+One thread makes the steps. Reading prompts, decoding pictures and encoding previews run in a thread each beside it, so
+that none stalls the others' steps. A request holds a slot from its encoding to its last picture; `admission` says who
+gets one.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from services.inference.engine.errors import Canceled, EngineError, EngineFailed, EngineFull, EngineUnavailable
-from services.inference.engine.facts import Finished, Load, Picture, Progress
-from services.inference.engine.family import Family, Prediction
+from services.inference.engine.admission import Admission, Limits
+from services.inference.engine.errors import Canceled, EngineError, EngineFailed, EngineUnavailable
+from services.inference.engine.facts import Finished, Load, Picture, Preview, Progress
+from services.inference.engine.family import Family, Look, Prediction
 from services.inference.engine.request import DrawRequest
+from services.inference.engine.thumbnails import jpeg
 from services.inference.engine.work import Phase, Sink, Work, batches
-
-
-@dataclass(frozen=True)
-class Limits:
-    """Requests drawn at once, requests that may wait, and rows of one forward pass (guidance takes two a picture)."""
-
-    slots: int = 8
-    waiting: int = 64
-    rows: int = 16
 
 
 def never() -> bool:
@@ -56,12 +48,14 @@ class StepEngine:
         self._prepare_thread = prepare_thread
         self._now = now_ns
         self._changed = threading.Condition()
-        self._waiting: deque[Work] = deque()
-        self._running: list[Work] = []
+        self._admission = Admission(limits)
         self._stopping = False
         self._steps_done = 0
+        self._passes = 0
+        self._rows_done = 0
         self._encoder = ThreadPoolExecutor(1, "encode", prepare_thread)
         self._decoder = ThreadPoolExecutor(1, "decode", prepare_thread)
+        self._previewer = ThreadPoolExecutor(1, "preview", prepare_thread)
         self._thread = threading.Thread(target=self._run, name="steps", daemon=True)
 
     def start(self) -> None:
@@ -77,6 +71,7 @@ class StepEngine:
             self._thread.join()
         self._encoder.shutdown()
         self._decoder.shutdown()
+        self._previewer.shutdown()
         for work in self._unfinished():
             work.end(EngineUnavailable("the engine is stopping"))
 
@@ -86,14 +81,12 @@ class StepEngine:
         `sink` is called from the engine's threads with Progress and Picture facts and at last exactly one Finished or
         EngineError. `asked_to_stop` is polled before every step.
         """
-        work = Work(request, sink, asked_to_stop, self._now())
+        work = Work(request, sink, asked_to_stop, self._now(), self._limits.memory_of(request))
         with self._changed:
             if self._stopping:
                 raise EngineUnavailable("the engine is stopping")
             self._admit()
-            if len(self._running) >= self._limits.slots and len(self._waiting) >= self._limits.waiting:
-                raise EngineFull(f"{len(self._waiting)} requests are waiting already; try again later")
-            self._waiting.append(work)
+            self._admission.offer(work)
             self._admit()
             self._changed.notify_all()
         return work
@@ -105,7 +98,8 @@ class StepEngine:
 
     def load(self) -> Load:
         """How busy the engine is now."""
-        works = self._unfinished()
+        with self._changed:
+            works, promised = self._admission.works, self._admission.memory_promised
         waiting = sum(work.phase is Phase.WAITING for work in works)
         return Load(
             running=len(works) - waiting,
@@ -114,11 +108,15 @@ class StepEngine:
             waiting_limit=self._limits.waiting,
             steps_done=self._steps_done,
             requests=tuple(work.request.request_id for work in works),
+            passes=self._passes,
+            rows_done=self._rows_done,
+            memory_promised=promised,
+            memory_limit=self._limits.memory,
         )
 
     def _unfinished(self) -> list[Work]:
         with self._changed:
-            return [work for work in [*self._running, *self._waiting] if work.phase is not Phase.ENDED]
+            return self._admission.works
 
     def _wake(self) -> None:
         with self._changed:
@@ -139,8 +137,7 @@ class StepEngine:
                 if self._stopping:
                     return []
                 self._admit()
-                stepping = [work for work in self._running if work.phase is Phase.STEPPING]
-                if stepping:
+                if stepping := self._admission.round():
                     return stepping
                 self._changed.wait()
 
@@ -152,12 +149,8 @@ class StepEngine:
 
     def _admit(self) -> None:
         """Forgets what has ended and begins to encode what has a slot now. Called with the lock held."""
-        self._running = [work for work in self._running if work.phase is not Phase.ENDED]
-        self._waiting = deque(work for work in self._waiting if work.phase is not Phase.ENDED)
-        while not self._stopping and self._waiting and len(self._running) < self._limits.slots:
-            work = self._waiting.popleft()
+        for work in [] if self._stopping else self._admission.start():
             if work.move(Phase.WAITING, Phase.ENCODING):
-                self._running.append(work)
                 self._encoder.submit(self._encode, work)
 
     def _dropped(self, work: Work) -> bool:
@@ -170,6 +163,8 @@ class StepEngine:
         """Runs in the encoder's thread."""
         with self._isolated(work):
             work.end_stage("queue", self._now())
+            if work.canceled:
+                raise Canceled("the request was canceled")
             work.tell(Progress(0, work.request.steps))
             begun = time.perf_counter()
             work.sampling = self._family.begin(work.request)
@@ -185,6 +180,8 @@ class StepEngine:
         predictions = self._predict(batch)
         seconds = time.perf_counter() - begun
         rows = sum(work.drawing.rows for work in batch)
+        self._passes += 1
+        self._rows_done += rows
         for work, prediction in zip(batch, predictions, strict=True):
             work.shared_rows += rows
             work.device_seconds += seconds * work.drawing.rows / rows
@@ -206,9 +203,25 @@ class StepEngine:
             self._family.advance(work.drawing, prediction)
             work.step += 1
             self._steps_done += work.request.count
+            work.end_steps(self._now())
             work.tell(Progress(work.step, work.drawing.steps))
+            if work.wants_preview:
+                self._show(work)
             if work.step == work.drawing.steps:
                 self._to_decoder(work)
+
+    def _show(self, work: Work) -> None:
+        """Takes a look at unfinished pictures; what costs time happens in the previewer's thread."""
+        work.previewing = True
+        looks = self._family.look(work.drawing)
+        self._previewer.submit(self._tell_previews, work, work.step, looks)
+
+    def _tell_previews(self, work: Work, step: int, looks: list[Look]) -> None:
+        """Runs in the previewer's thread. A caller who cannot be told is noticed by the next step."""
+        with suppress(Exception):
+            for index, look in enumerate(looks):
+                work.tell(Preview(index, step, jpeg(look)))
+        work.previewing = False
 
     def _to_decoder(self, work: Work) -> None:
         request = work.request

@@ -58,7 +58,11 @@ Fact = Progress | Preview | Picture | Finished
 
 @dataclass(frozen=True)
 class Load:
-    """How busy the engine of one model is. `requests` are the ids of everything running or waiting."""
+    """How busy the engine of one model is. `requests` are the ids of everything running or waiting.
+
+    Since the model was loaded: `steps_done` counts each picture's, `passes` the forward passes, `rows_done` their rows.
+    `memory_promised` of `memory_limit` bytes are set aside for what is running; the limit is 0 where none is counted.
+    """
 
     running: int
     waiting: int
@@ -66,6 +70,10 @@ class Load:
     waiting_limit: int
     steps_done: int
     requests: tuple[str, ...] = ()
+    passes: int = 0
+    rows_done: int = 0
+    memory_promised: int = 0
+    memory_limit: int = 0
 
 
 @dataclass(frozen=True)

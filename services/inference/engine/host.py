@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from services.inference.engine.engine import Limits, StepEngine
+from services.inference.engine.admission import Limits
+from services.inference.engine.engine import StepEngine
 from services.inference.engine.facts import Memory
-from services.inference.engine.families import device_memory, load_family, pick_device, use_threads
+from services.inference.engine.families import device_memory, load_family, pick_device, release_memory, use_threads
 from services.inference.engine.manifest import Model
 
 
@@ -28,6 +29,11 @@ class LoadedModel:
     model: Model
     engine: StepEngine
     device: str
+
+    def close(self) -> None:
+        """Ends what is drawn and gives the weights' memory back; blocks for the step in progress."""
+        self.engine.stop()
+        release_memory(self.device)
 
     def memory(self) -> Memory:
         """The memory of the model's device."""

@@ -9,9 +9,11 @@ from enum import Enum
 from services.inference.engine.errors import EngineError
 from services.inference.engine.facts import Fact, Finished, Stage
 from services.inference.engine.family import Sampling
-from services.inference.engine.request import DrawRequest
+from services.inference.engine.request import DrawRequest, Lane
 
 Sink = Callable[[Fact | EngineError], None]
+
+STEPS_A_STAGE = 10  # denoising steps that are told as one stage, inside the stage of them all
 
 
 class Phase(Enum):
@@ -27,8 +29,12 @@ class Phase(Enum):
 class Work:
     """A submitted request. Its methods may be called from any thread; nothing is told after its end."""
 
-    def __init__(self, request: DrawRequest, sink: Sink, asked_to_stop: Callable[[], bool], now: int) -> None:
+    def __init__(
+        self, request: DrawRequest, sink: Sink, asked_to_stop: Callable[[], bool], now: int, memory: int = 0
+    ) -> None:
+        """`memory`: bytes of the device that its rows take while it is drawn."""
         self.request = request
+        self.memory = memory
         self._sink = sink
         self._lock = threading.RLock()
         self.phase = Phase.WAITING
@@ -38,8 +44,15 @@ class Work:
         self.shared_rows = 0
         self.stages: list[Stage] = []
         self.mark = now
+        self.previewing = False  # a preview is on its way; steps do not wait for it
+        self._steps_mark = now
         self._asked_to_stop = asked_to_stop
         self._canceled = threading.Event()
+
+    @property
+    def lane(self) -> Lane:
+        """The lane it was asked for in."""
+        return self.request.lane
 
     def move(self, source: Phase, target: Phase) -> bool:
         """Goes from one phase to another; False when it is no longer in the first."""
@@ -55,11 +68,15 @@ class Work:
                 self._sink(fact)
 
     def end(self, last: Finished | EngineError) -> None:
-        """Ends the request and says how; the first end counts. A sink that fails has nobody left to tell."""
+        """Ends the request, says how, and lets go of its tensors; the first end counts.
+
+        A sink that fails has nobody left to tell.
+        """
         with self._lock:
             if self.phase is Phase.ENDED:
                 return
             self.phase = Phase.ENDED
+            self.sampling = None
             try:
                 self._sink(last)
             except Exception:  # noqa: BLE001 - the edge between the engine's threads and its host
@@ -79,14 +96,30 @@ class Work:
     @property
     def drawing(self) -> Sampling:
         """The sampling, once the request was encoded."""
-        if self.sampling is None:
+        sampling = self.sampling
+        if sampling is None:
             raise RuntimeError("the request was not encoded yet")
-        return self.sampling
+        return sampling
+
+    @property
+    def wants_preview(self) -> bool:
+        """Whether a preview is due after this step: as many as were asked for, spread evenly, none after the last."""
+        looks, steps = self.request.previews, self.drawing.steps
+        if self.previewing or not looks or self.step >= steps:
+            return False
+        return self.step * (looks + 1) // steps > (self.step - 1) * (looks + 1) // steps
 
     def end_stage(self, name: str, now: int, **attributes: str | int | float) -> None:
         """Records the stretch since the last mark under `name`."""
         self.stages.append(Stage(name, self.mark, now, attributes))
-        self.mark = now
+        self.mark = self._steps_mark = now
+
+    def end_steps(self, now: int) -> None:
+        """Records every ten steps as a stage of their own."""
+        if self.step % STEPS_A_STAGE == 0:
+            first = self.step - STEPS_A_STAGE + 1
+            self.stages.append(Stage("steps", self._steps_mark, now, {"first": first, "last": self.step}))
+            self._steps_mark = now
 
 
 def batches(works: Iterable[Work], most_rows: int) -> Iterator[list[Work]]:
