@@ -18,6 +18,9 @@ RATIOS = ("1:1", "4:3", "3:4", "16:9", "9:16")
 LEVELS: Mapping[float, str] = {1e6: "1MP", 2.4e6: "2.4MP", 4e6: "4MP"}
 """Image 5's names by pixels. Which edges it draws is not documented, so a size names shape and level."""
 LEVEL_TOLERANCE = math.log(1.15)
+SEEDS = 2**31
+"""Seeds are taken below this, for which the vendor's examples speak; its limit is not documented. The answer tells the
+seed that was used."""
 CUSTOM = ":"
 """Between the version and the id of a custom model: `image4_custom:urn…`."""
 
@@ -41,8 +44,11 @@ def _source(upload_id: str) -> Body:
 
 
 def _varied(call: ProviderCall) -> Body:
-    seeds = None if call.seed is None else [(call.seed + place) % 2**32 for place in range(call.count)]
-    return {"numVariations": call.count if call.count > 1 else None, "seeds": seeds}
+    return {"numVariations": call.count if call.count > 1 else None, "seeds": _seeds(call)}
+
+
+def _seeds(call: ProviderCall) -> list[int] | None:
+    return None if call.seed is None else [(call.seed + place) % SEEDS for place in range(call.count)]
 
 
 def _size(call: ProviderCall) -> Body | None:
@@ -102,8 +108,8 @@ def expanded(call: ProviderCall, handed: Handed) -> Body:
 
 def upscaled(call: ProviderCall, handed: Handed) -> Body:
     """The source image, enlarged."""
-    seed = zlib.crc32(call.attempt_id.encode()) if call.seed is None else call.seed  # one is required
-    return {"image": _source(handed.images[0]), "seeds": [seed], "upscaleFactor": call.upscale_factor or None}
+    seeds = _seeds(call) or [zlib.crc32(call.attempt_id.encode()) % SEEDS]  # one is required
+    return {"image": _source(handed.images[0]), "seeds": seeds, "upscaleFactor": call.upscale_factor or None}
 
 
 def image5(call: ProviderCall, handed: Handed) -> Body:
@@ -111,7 +117,7 @@ def image5(call: ProviderCall, handed: Handed) -> Body:
     chosen = {"localeCode": call.options.get("locale"), "prompt_reasoner": call.options.get("prompt_reasoner")}
     told = {
         "prompt": call.prompt,
-        "seeds": None if call.seed is None else [call.seed],
+        "seeds": _seeds(call),
         "modelSpecificPayload": present(chosen),
         "referenceBlobs": [{**_source(upload_id), "usage": "general"} for upload_id in handed.images],
     }

@@ -34,7 +34,7 @@ def fields_of(allowed: Mapping[str, Check], *required: str) -> Check:
 
 
 _SOURCE = fields_of({"source": fields_of({"uploadId": like(r"(png|jpeg|webp) \d+x\d+")}, "uploadId")}, "source")
-_SEEDS = list_of(whole(0, 2**32 - 1), 4)
+_SEEDS = list_of(whole(0, 2**31 - 1), 4)
 _SIZES = {(2048, 2048), (1024, 1024), (2304, 1792), (1792, 2304), (2688, 1536), (1344, 768), (1152, 896), (896, 1152)}
 
 
@@ -74,7 +74,7 @@ _IMAGE5 = {
     "prompt": text(1500),
     "aspectRatio": one_of("1:1", "4:3", "3:4", "16:9", "9:16"),
     "resolutionLevel": one_of("1MP", "2.4MP", "4MP"),
-    "seeds": list_of(whole(0, 2**32 - 1), 1),
+    "seeds": list_of(whole(0, 2**31 - 1), 1),
     "modelSpecificPayload": _PAYLOAD,
     "referenceBlobs": list_of(_BLOB, 1),
 }

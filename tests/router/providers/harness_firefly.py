@@ -120,7 +120,7 @@ class FireflyHarness(VendorHarness):
                 "image": source(),
                 "placement": {"inset": inset},
             },
-            "UPSCALE": {"image": source(), "seeds": [zlib.crc32(b"att_1")], "upscaleFactor": 6},
+            "UPSCALE": {"image": source(), "seeds": [zlib.crc32(b"att_1") % 2**31], "upscaleFactor": 6},
         }[operation]
 
 
