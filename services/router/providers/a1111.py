@@ -7,10 +7,11 @@ is the model's version. What is drawn follows the source's size to multiples of 
 How far a call is comes from the UI's own route, which is asked about our task alone: the documented one tells of
 whatever job runs. For the same reason nothing is ever called off here: `/interrupt` stops anybody's job.
 
-The key is `user:password` where the server has `--api-auth`. Settings: a model's id in the catalog (`esrgan-x4`) stands
-for a name with other characters (`R-ESRGAN 4x+`); `control.canny` and the like hold the ControlNet preprocessor and
-model for a kind of control (`canny, control_v11p_sd15_canny [d14c016b]`). Sources: modules/api/{api,models}.py and
-modules/progress.py of AUTOMATIC1111/stable-diffusion-webui, Mikubill/sd-webui-controlnet's API page.
+A scheduler is a sampler, or `sampler/schedule` (`dpmpp_2m/karras`). The key is `user:password` where the server has
+`--api-auth`. Settings: a model's name in the catalog (`esrgan-x4`) stands for one like `R-ESRGAN 4x+`;
+`control.canny` and the like hold the ControlNet preprocessor and model for a kind of control (`canny,
+control_v11p_sd15_canny [d14c016b]`). Sources: modules/api/{api,models}.py and modules/progress.py of
+AUTOMATIC1111/stable-diffusion-webui, Mikubill/sd-webui-controlnet's API page.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import AsyncIterator
 from services.router.providers.a1111_fields import (
     CAPABILITIES,
     PATHS,
+    SAMPLERS,
     UPSCALE,
     Body,
     drawn_by,
@@ -128,7 +130,7 @@ class WebUi(Provider):
             "seed": call.seed,
             "steps": call.steps,
             "cfg_scale": call.guidance,
-            "sampler_name": sampler,
+            "sampler_name": SAMPLERS.get(sampler, sampler),
             "scheduler": schedule,
             "width": call.width or None,
             "height": call.height or None,

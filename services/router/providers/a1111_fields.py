@@ -14,6 +14,17 @@ Body = dict[str, Any]
 UPSCALE = "UPSCALE"
 PATHS: Mapping[str, str] = {"TEXT_TO_IMAGE": "txt2img", "CONTROL": "txt2img", UPSCALE: "extra-single-image"}
 """By operation; every other one is `img2img`."""
+SAMPLERS: Mapping[str, str] = {
+    "ddim": "DDIM",
+    "euler": "Euler",
+    "euler_a": "Euler a",
+    "dpmpp_2m": "DPM++ 2M",
+    "dpmpp_sde": "DPM++ SDE",
+    "heun": "Heun",
+    "lms": "LMS",
+    "unipc": "UniPC",
+}
+"""The server's names of schedulers that go by the same name everywhere here; others are passed as they are."""
 CAPABILITIES = Capabilities(
     frozenset({"TEXT_TO_IMAGE", "IMAGE_TO_IMAGE", "INPAINT", "OUTPAINT", UPSCALE, "CONTROL"}),
     max_count=8,

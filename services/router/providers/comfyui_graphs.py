@@ -20,6 +20,8 @@ from services.router.providers.base import Capabilities, ProviderCall
 
 FOLDER = Path(__file__).parent / "comfyui_workflows"
 FACTORS = (2, 3, 4)
+SAMPLERS: Mapping[str, str] = {"euler_a": "euler_ancestral", "unipc": "uni_pc"}
+"""ComfyUI's names of schedulers that go by another name everywhere else here; others are passed as they are."""
 Nodes = dict[str, Any]
 
 
@@ -92,7 +94,7 @@ def capabilities_of_workflows() -> Capabilities:
 
 
 def values_of(call: ProviderCall, seed: int) -> dict[str, object]:
-    """What goes into the slots of a drawing, besides its pictures. A scheduler is ComfyUI's `sampler/scheduler`."""
+    """What goes into the slots of a drawing, besides its pictures. A scheduler is `sampler` or `sampler/scheduler`."""
     sampler, _, schedule = call.scheduler.partition("/")
     size = {"width": call.width or None, "height": call.height or None} if call.operation == "TEXT_TO_IMAGE" else {}
     return {
@@ -102,7 +104,7 @@ def values_of(call: ProviderCall, seed: int) -> dict[str, object]:
         "seed": seed,
         "steps": call.steps,
         "guidance": call.guidance,
-        "sampler": sampler,
+        "sampler": SAMPLERS.get(sampler, sampler),
         "schedule": schedule,
         "strength": call.strength,
         **size,

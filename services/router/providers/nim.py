@@ -2,8 +2,8 @@
 
 Variant `self-hosted` (default) posts to `/v1/infer` and has no keys; a key is sent as a bearer token for a proxy that
 guards the server. Variant `hosted` posts to the model's own path with an `nvapi-` key; pictures go there only as the
-vendor's examples, so it draws from text alone. One picture a call, answered in the call; an order has no id of its own
-unless the host gives it one. A seed of 0 means a random one there, so it is not taken.
+vendor's examples, so it draws from text alone. One picture a call, PNG or JPEG as it likes, answered in the call; an
+order has no id of its own unless the host gives it one. A seed of 0 means a random one there, so it is not taken.
 
 What the models take is the table `FAMILIES`, by the beginning of the model's name. Containers are pinned by their image
 tag, which no answer tells. Sources: docs.nvidia.com/nim/visual-genai and docs.api.nvidia.com/nim, collected 2026-11-20;
@@ -58,7 +58,7 @@ class Family:
     """Whether sizes are named by their ratio."""
 
 
-_TEXT = Capabilities(frozenset({"TEXT_TO_IMAGE"}), max_count=1, seed=True, steps=True)
+_TEXT = Capabilities(frozenset({"TEXT_TO_IMAGE"}), max_count=1, seed=True, steps=True, formats=frozenset())
 _TUNED = replace(_TEXT, guidance=True)
 _GUIDED = replace(
     _TUNED,

@@ -61,7 +61,7 @@ _DRAW: Mapping[str, Check] = {
     "seed": whole(-1, 2**32 - 1),
     "steps": whole(1, 150),
     "cfg_scale": number(1, 30),
-    "sampler_name": one_of("ddim", "DPM++ 2M"),
+    "sampler_name": one_of("DDIM", "DPM++ 2M", "Euler a"),
     "scheduler": one_of("karras"),
     "width": _edge,
     "height": _edge,

@@ -41,7 +41,7 @@ NODES: Mapping[str, tuple[Mapping[str, Check], tuple[str, ...]]] = {
             "seed": whole(0, 2**64 - 1),
             "steps": whole(1, 10_000),
             "cfg": number(0, 100),
-            "sampler_name": one_of("euler", "ddim", "dpmpp_2m"),
+            "sampler_name": one_of("euler", "euler_ancestral", "ddim", "dpmpp_2m"),
             "scheduler": one_of("normal", "karras"),
             "denoise": number(0, 1),
         },

@@ -67,7 +67,7 @@ class A1111Harness(VendorHarness):
             "seed": 7,
             "steps": 12,
             "cfg_scale": 4.5,
-            "sampler_name": "ddim",
+            "sampler_name": "DDIM",
             "override_settings": {"sd_model_checkpoint": CHECKPOINT},
             "force_task_id": "att_1",
         }

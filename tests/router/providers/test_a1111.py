@@ -79,7 +79,7 @@ async def test_white_stays_white_in_the_mask(harness: A1111Harness) -> None:
 
 
 async def test_a_schedule_follows_the_sampler_after_a_slash(harness: A1111Harness) -> None:
-    await harness.open().submit(call(scheduler="DPM++ 2M/karras"), Heard())
+    await harness.open().submit(call(scheduler="dpmpp_2m/karras"), Heard())
     sent = harness.fields_sent()
     assert (sent["sampler_name"], sent["scheduler"]) == ("DPM++ 2M", "karras")
 

@@ -79,6 +79,7 @@ async def test_an_edit_s_shape_is_named_by_its_ratio(harness: NimHarness) -> Non
         {"operation": "EDIT", "images": (SOURCE,)},
         {"model": "unknown"},
         {"count": 2},
+        {"output_format": "png"},
     ],
 )
 async def test_what_a_model_would_draw_otherwise_is_refused_before_the_order(
