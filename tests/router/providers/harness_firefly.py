@@ -39,7 +39,7 @@ _FAILURES = (
     Provoked("fail:gateway_timeout", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.5),
+    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=1.0),
     Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:no_id", ErrorKind.BROKEN_ANSWER),
@@ -59,7 +59,7 @@ _FAILURES = (
     Provoked("late:lost", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("late:forbidden", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("late:unauthorized", ErrorKind.UNKNOWN_OUTCOME),
-    Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=0.5),
+    Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=1.0),
     Provoked("url:expired", ErrorKind.BROKEN_ANSWER),
     Provoked("url:broken", ErrorKind.BROKEN_ANSWER),
 )

@@ -29,7 +29,7 @@ _ERRORS = (
     Provoked("fail:bad_gateway", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.5),
+    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=1.0),
     Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:empty", ErrorKind.BROKEN_ANSWER),
