@@ -33,7 +33,7 @@ def write_tiny_model(folder: Path) -> Path:
     pipeline = lib.StableDiffusionPipeline(
         vae=_vae(),
         text_encoder=_text_encoder(),
-        tokenizer=_tokenizer(folder / "vocabulary"),
+        tokenizer=tokenizer(folder / "vocabulary"),
         unet=_unet(),
         scheduler=lib.DDIMScheduler(
             beta_schedule="scaled_linear", clip_sample=False, steps_offset=1, prediction_type="v_prediction"
@@ -52,7 +52,7 @@ def model_yaml(name: str) -> str:
     return MODEL_YAML.replace("id: tiny", f"id: {name}")
 
 
-def _tokenizer(folder: Path) -> CLIPTokenizer:
+def tokenizer(folder: Path) -> CLIPTokenizer:
     folder.mkdir()
     tokens = [*ascii_lowercase, *(f"{letter}</w>" for letter in ascii_lowercase), "<|startoftext|>", "<|endoftext|>"]
     (folder / "vocab.json").write_text(json.dumps({token: number for number, token in enumerate(tokens)}))

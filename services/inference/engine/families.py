@@ -11,11 +11,17 @@ import torch
 from services.inference.engine.errors import ModelNotLoaded
 from services.inference.engine.facts import Memory
 from services.inference.engine.family import Family
+from services.inference.engine.family_flux import Flux
 from services.inference.engine.family_sd import StableDiffusion
+from services.inference.engine.family_sd3 import StableDiffusion3
+from services.inference.engine.family_sdxl import StableDiffusionXL
 from services.inference.engine.manifest import Model
 
 FAMILIES: Mapping[str, Callable[[Model, str], Family[Any]]] = {
     "stable-diffusion": StableDiffusion.load,
+    "stable-diffusion-xl": StableDiffusionXL.load,
+    "stable-diffusion-3": StableDiffusion3.load,
+    "flux": Flux.load,
 }
 
 

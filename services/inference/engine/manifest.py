@@ -94,6 +94,9 @@ class Manifest(_Part):
     dtype: Literal["float32", "float16", "bfloat16"] = Field(
         "float32", description="On an accelerator; the CPU always computes in float32."
     )
+    leave_out: tuple[Literal["text_encoder_3", "tokenizer_3"], ...] = Field(
+        (), description="Parts that are not loaded: Stable Diffusion 3 reads without its T5 encoder too, less well."
+    )
     device_map: Literal["", "balanced"] = Field("", description="How the parts are spread over several accelerators.")
     offload: Literal["none", "model", "sequential"] = Field(
         "none", description="Which weights stay in host memory until they are needed, on an accelerator."

@@ -1,0 +1,110 @@
+"""FLUX.1: a pooled CLIP prompt and a T5 prompt; latents packed two by two into tokens; guidance as an embedding.
+
+Guidance costs no second pass here: FLUX.1-dev is told its scale, FLUX.1-schnell knows none. Neither reads a negative
+prompt. Sources: `FluxPipeline` and its image-to-image and inpaint siblings of diffusers 0.42.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import FluxPipeline
+
+from services.inference.engine.family_latent import LatentFamily, LatentSampling
+from services.inference.engine.flow import build_flow, destination, resolution_shift, skipped_steps
+from services.inference.engine.loading import load_pipeline
+from services.inference.engine.manifest import Model
+from services.inference.engine.prompt_cache import Conditions
+from services.inference.engine.request import DrawRequest
+
+MAX_SHIFT = 1.15  # this pipeline's own default where the scheduler's configuration says nothing
+PATCH = 2  # latents are packed PATCH x PATCH into a token
+TIMESTEPS = 1000  # the transformer counts time from 0 to 1
+PROMPT_TOKENS = 512  # the most that FluxPipeline reads; FLUX.1-schnell was trained with 256
+
+
+class Flux(LatentFamily):
+    """A loaded FLUX.1 model."""
+
+    def __init__(self, pipeline: Any, device: str, prompt_tokens: int = PROMPT_TOKENS) -> None:
+        scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+        super().__init__(pipeline, pipeline.transformer, device, factor=PATCH * scale)
+        self._prompt_tokens = prompt_tokens
+
+    @classmethod
+    def load(cls, model: Model, device: str) -> Flux:
+        """Reads the weights. OSError or ValueError of diffusers when they are missing or broken."""
+        return cls(load_pipeline(FluxPipeline, model, device, {}), device)
+
+    def _schedule(self, request: DrawRequest) -> Any:
+        rows, columns = self._tokens(request)
+        config = self._pipe.scheduler.config
+        timing = {
+            "sigmas": np.linspace(1.0, 1 / request.steps, request.steps),
+            "mu": resolution_shift(config, rows * columns, MAX_SHIFT),
+        }
+        return build_flow(request.scheduler, config, request.steps, self.device, timing)
+
+    def _skipped(self, request: DrawRequest) -> int:
+        return skipped_steps(request)
+
+    def _guided(self, request: DrawRequest) -> bool:
+        return False
+
+    def _read(self, request: DrawRequest) -> Conditions:
+        prompt, pooled, _ = self._pipe.encode_prompt(
+            request.prompt, None, device=self.device, max_sequence_length=self._prompt_tokens
+        )
+        return {"encoder_hidden_states": prompt, "pooled_projections": pooled}
+
+    def _told(self, request: DrawRequest) -> Conditions:
+        if not self._denoiser.config.guidance_embeds:
+            return {}
+        return {"guidance": torch.full([1], request.guidance, device=self.device, dtype=torch.float32)}
+
+    def _expected(self, sampling: LatentSampling, prediction: torch.Tensor, output: Any) -> torch.Tensor:
+        return destination(sampling.scheduler, prediction, output[0])
+
+    def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
+        timesteps = torch.cat([s.timestep.expand(s.rows) for s in batch]).to(self._dtype) / TIMESTEPS
+        words = conditions["encoder_hidden_states"].shape[1]
+        output: torch.Tensor = self._denoiser(
+            hidden_states=torch.cat([s.latents for s in batch]),
+            timestep=timesteps,
+            guidance=conditions.get("guidance"),
+            encoder_hidden_states=conditions["encoder_hidden_states"],
+            pooled_projections=conditions["pooled_projections"],
+            txt_ids=torch.zeros(words, 3, device=self.device, dtype=self._dtype),
+            img_ids=self._positions(batch[0].request),
+            return_dict=False,
+        )[0]
+        return output
+
+    def _tokens(self, request: DrawRequest) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        side = PATCH * self._vae.scale
+        return request.height // side, request.width // side
+
+    def _positions(self, request: DrawRequest) -> torch.Tensor:
+        """Of each token: zero, its row, its column."""
+        rows, columns = self._tokens(request)
+        positions = torch.zeros(rows, columns, 3, device=self.device, dtype=self._dtype)
+        positions[..., 1] = torch.arange(rows, device=self.device)[:, None]
+        positions[..., 2] = torch.arange(columns, device=self.device)[None, :]
+        return positions.reshape(rows * columns, 3)
+
+    def _pack(self, latents: torch.Tensor) -> torch.Tensor:
+        pictures, channels, height, width = latents.shape
+        blocks = latents.reshape(pictures, channels, height // PATCH, PATCH, width // PATCH, PATCH)
+        tokens = blocks.permute(0, 2, 4, 1, 3, 5)
+        return tokens.reshape(pictures, (height // PATCH) * (width // PATCH), channels * PATCH * PATCH)
+
+    def _unpack(self, latents: torch.Tensor, request: DrawRequest) -> torch.Tensor:
+        rows, columns = self._tokens(request)
+        pictures, _, width = latents.shape
+        channels = width // (PATCH * PATCH)
+        blocks = latents.reshape(pictures, rows, columns, channels, PATCH, PATCH).permute(0, 3, 1, 4, 2, 5)
+        return blocks.reshape(pictures, channels, rows * PATCH, columns * PATCH)

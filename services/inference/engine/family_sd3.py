@@ -1,0 +1,72 @@
+"""Stable Diffusion 3 and 3.5: two CLIP encoders and, if it is there, a T5; joint attention; flow matching.
+
+Sources: `StableDiffusion3Pipeline` and its image-to-image and inpaint siblings of diffusers 0.42; Esser et al. 2024
+(arXiv:2403.03206).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import StableDiffusion3Pipeline
+
+from services.inference.engine.family_latent import LatentFamily, LatentSampling
+from services.inference.engine.flow import build_flow, destination, resolution_shift, skipped_steps
+from services.inference.engine.loading import load_pipeline
+from services.inference.engine.manifest import Model
+from services.inference.engine.prompt_cache import Conditions
+from services.inference.engine.request import DrawRequest
+
+MAX_SHIFT = 1.16  # this pipeline's own default where the scheduler's configuration says nothing
+
+
+class StableDiffusion3(LatentFamily):
+    """A loaded SD 3 or 3.5 model. Without a T5 encoder in its folder it reads with the two CLIP encoders alone."""
+
+    def __init__(self, pipeline: Any, device: str) -> None:
+        super().__init__(pipeline, pipeline.transformer, device)
+
+    @classmethod
+    def load(cls, model: Model, device: str) -> StableDiffusion3:
+        """Reads the weights. OSError or ValueError of diffusers when they are missing or broken."""
+        return cls(load_pipeline(StableDiffusion3Pipeline, model, device, {}), device)
+
+    def _schedule(self, request: DrawRequest) -> Any:
+        patch = self._vae.scale * self._denoiser.config.patch_size
+        tokens = (request.height // patch) * (request.width // patch)
+        config = self._pipe.scheduler.config
+        timing = {"mu": resolution_shift(config, tokens, MAX_SHIFT)} if config.get("use_dynamic_shifting") else {}
+        return build_flow(request.scheduler, config, request.steps, self.device, timing)
+
+    def _skipped(self, request: DrawRequest) -> int:
+        return skipped_steps(request)
+
+    def _read(self, request: DrawRequest) -> Conditions:
+        guided = self._guided(request)
+        prompt, negative, pooled, negative_pooled = self._pipe.encode_prompt(
+            request.prompt,
+            None,
+            None,
+            device=self.device,
+            do_classifier_free_guidance=guided,
+            negative_prompt=request.negative_prompt,
+        )
+        return {
+            "encoder_hidden_states": torch.cat([negative, prompt]) if guided else prompt,
+            "pooled_projections": torch.cat([negative_pooled, pooled]) if guided else pooled,
+        }
+
+    def _expected(self, sampling: LatentSampling, prediction: torch.Tensor, output: Any) -> torch.Tensor:
+        return destination(sampling.scheduler, prediction, output[0])
+
+    def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
+        output: torch.Tensor = self._denoiser(
+            hidden_states=torch.cat([s.latents for s in batch for _ in range(s.classes)]),
+            timestep=torch.cat([s.timestep.expand(s.rows) for s in batch]),
+            encoder_hidden_states=conditions["encoder_hidden_states"],
+            pooled_projections=conditions["pooled_projections"],
+            return_dict=False,
+        )[0]
+        return output

@@ -1,0 +1,71 @@
+"""Stable Diffusion XL: two CLIP encoders, a UNet that is also told the pooled prompt and the picture's size.
+
+Sources: `StableDiffusionXLPipeline` and its image-to-image and inpaint siblings of diffusers 0.42; Podell et al. 2023
+(arXiv:2307.01952), section 2.2 for the sizes that the UNet is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+
+from services.inference.engine.family_latent import LatentFamily, LatentSampling
+from services.inference.engine.loading import load_pipeline, widen_vae
+from services.inference.engine.manifest import Model
+from services.inference.engine.prompt_cache import Conditions
+from services.inference.engine.request import DrawRequest
+from services.inference.engine.schedulers import build
+
+
+class StableDiffusionXL(LatentFamily):
+    """A loaded SDXL model or a fine-tune of it."""
+
+    def __init__(self, pipeline: Any, device: str) -> None:
+        super().__init__(pipeline, pipeline.unet, device)
+
+    @classmethod
+    def load(cls, model: Model, device: str) -> StableDiffusionXL:
+        """Reads the weights. OSError or ValueError of diffusers when they are missing or broken."""
+        pipeline = load_pipeline(StableDiffusionXLPipeline, model, device, {"add_watermarker": False})
+        widen_vae(pipeline)
+        return cls(pipeline, device)
+
+    def _schedule(self, request: DrawRequest) -> Any:
+        return build(request.scheduler, self._pipe.scheduler.config, request.steps, self.device)
+
+    def _skipped(self, request: DrawRequest) -> int:
+        return request.steps - int(request.steps * request.strength)
+
+    def _read(self, request: DrawRequest) -> Conditions:
+        """An empty negative prompt is none: many models of this family were trained with zeros there."""
+        guided = self._guided(request)
+        prompt, negative, pooled, negative_pooled = self._pipe.encode_prompt(
+            request.prompt,
+            device=self.device,
+            do_classifier_free_guidance=guided,
+            negative_prompt=request.negative_prompt or None,
+        )
+        return {
+            "encoder_hidden_states": torch.cat([negative, prompt]) if guided else prompt,
+            "text_embeds": torch.cat([negative_pooled, pooled]) if guided else pooled,
+        }
+
+    def _told(self, request: DrawRequest) -> Conditions:
+        """The size of the original, where it was cropped, and the size that is wanted: six numbers."""
+        size = (request.height, request.width)
+        return {"time_ids": torch.tensor([[*size, 0, 0, *size]], device=self.device, dtype=self._dtype)}
+
+    def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
+        inputs = [s.scheduler.scale_model_input(torch.cat([s.latents] * s.classes), s.timestep) for s in batch]
+        timesteps = torch.cat([s.timestep.to(torch.float32).expand(s.rows) for s in batch])
+        output: torch.Tensor = self._denoiser(
+            torch.cat(inputs),
+            timesteps.to(self.device),
+            encoder_hidden_states=conditions["encoder_hidden_states"],
+            added_cond_kwargs={"text_embeds": conditions["text_embeds"], "time_ids": conditions["time_ids"]},
+            return_dict=False,
+        )[0]
+        return output
