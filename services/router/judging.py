@@ -7,11 +7,13 @@ import asyncio
 from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound
 from services.router.jobs import BlockedBy, ImageState, JobState, WaitingFor
 from services.router.leases import Ending, Parking
-from services.router.peers.moderation import Decision, Moderation
+from services.router.peers.moderation import Decision, Moderation, Verdict
 from services.router.pictures import Picture
 from services.router.runs import Run
 from services.router.specs import GenerationSpec
 
+DECIDED = "review-decided."
+"""Moderation's signal that a person has decided; the job's id follows."""
 REVIEW_LOOK_S = 30.0
 """How often a job looks whether a person has decided; being told makes it sooner."""
 
@@ -36,8 +38,7 @@ class Judge:
         if verdict.decision is Decision.REVIEW:
             return Parking(WaitingFor.REVIEW, REVIEW_LOOK_S)
         if verdict.decision is Decision.BLOCK:
-            refused = FailedPrecondition("moderation refused the prompt", reason="MODERATION_BLOCKED")
-            run.ending = blocked(BlockedBy.PROMPT, refused, verdict.verdict_id)
+            run.ending = blocked(BlockedBy.PROMPT, refusal("the prompt", verdict), verdict.verdict_id)
         return None
 
     async def input(self, run: Run, asset_id: str) -> Parking | None:
@@ -46,8 +47,7 @@ class Judge:
         if verdict.decision is Decision.REVIEW:
             return Parking(WaitingFor.REVIEW, REVIEW_LOOK_S)
         if verdict.decision is Decision.BLOCK:
-            refused = FailedPrecondition("moderation refused an input picture", reason="MODERATION_BLOCKED")
-            run.ending = blocked(BlockedBy.INPUT, refused, verdict.verdict_id)
+            run.ending = blocked(BlockedBy.INPUT, refusal("an input picture", verdict), verdict.verdict_id)
         return None
 
     async def pictures(self, run: Run) -> Parking | None:
@@ -68,7 +68,8 @@ class Judge:
             verdict = await self._moderation.judge_image(run.subject, picture.asset.asset_id)
         except (InvalidArgument, NotFound) as error:  # it cannot be looked at, so it cannot be let out
             return picture.ended(ImageState.FAILED, error)
-        return picture.judged(verdict)
+        judged = picture.judged(verdict)
+        return judged.ended(ImageState.BLOCKED, refusal("the picture", verdict)) if verdict.expired else judged
 
 
 def expire(run: Run) -> None:
@@ -76,6 +77,13 @@ def expire(run: Run) -> None:
     error = FailedPrecondition("nobody decided on the picture in time", reason="REVIEW_EXPIRED")
     for picture in [picture for picture in run.pictures.values() if _undecided(picture)]:
         run.pictures[picture.index] = picture.ended(ImageState.BLOCKED, error)
+
+
+def refusal(what: str, verdict: Verdict) -> MeshError:
+    """Why it is refused: by moderation, or since nobody decided about it in time."""
+    if verdict.expired:
+        return FailedPrecondition(f"nobody decided on {what} in time", reason="REVIEW_EXPIRED")
+    return FailedPrecondition(f"moderation refused {what}", reason="MODERATION_BLOCKED")
 
 
 def blocked(by: BlockedBy, error: MeshError, verdict_id: str = "") -> Ending:

@@ -52,6 +52,15 @@ class Worker:
         if job_id in self._held:
             self._beat_now.set()
 
+    async def decided(self, subject: str, _payload: bytes) -> None:
+        """A person decided about a job: the callback for the signal. Without it the job looks by itself, later."""
+        try:
+            await self._parts.queue.poke(subject.rpartition(".")[2])
+        except MeshError as error:
+            log.warning("a decision is heard later", reason=error.message)
+        for lane in LANES:
+            self.wake(lane)
+
     def called_back(self, attempt_id: str) -> None:
         """A vendor has called back about an attempt."""
         self._parts.called_back(attempt_id)

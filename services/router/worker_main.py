@@ -32,7 +32,7 @@ from services.router.health_store import HealthStore
 from services.router.holds import Parts, WorkerConfig
 from services.router.inputs import Inputs, UrlFetcher
 from services.router.job_store import JobStore
-from services.router.judging import Judge
+from services.router.judging import DECIDED, Judge
 from services.router.key_store import KeyStore
 from services.router.orders import Ordering, Orders
 from services.router.peers.moderation import ModerationPeer
@@ -202,6 +202,7 @@ async def _listen(outside: Outside, worker: Worker) -> None:
     await outside.bus.on_signal(CALL_BACK + "*", on_hook)
     await outside.bus.on_signal(WORKER + "*", outside.presence.heard)
     await outside.bus.on_signal("cancel.*", on_cancel)
+    await outside.bus.on_signal(DECIDED + "*", worker.decided)
     await outside.bus.on_signal(BREAKER + "*", on_breaker)
 
 

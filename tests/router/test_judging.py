@@ -1,6 +1,10 @@
 """No text reaches a provider unjudged, whichever field it came in."""
 
-from services.router.judging import texts_of
+import pytest
+from imagemesh.moderation.v1 import verdict_pb2
+
+from services.router.judging import refusal, texts_of
+from services.router.peers.moderation import read_verdict
 from services.router.specs import GenerationSpec
 
 
@@ -12,3 +16,12 @@ def test_texts_in_provider_options_are_judged() -> None:
 
 def test_a_plain_job_has_its_prompt_alone() -> None:
     assert [kind for kind, text in texts_of(GenerationSpec("a fox")).items() if text] == ["PROMPT"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "reason"),
+    [("rules", "MODERATION_BLOCKED"), ("review", "MODERATION_BLOCKED"), ("review-expired", "REVIEW_EXPIRED")],
+)
+def test_a_refusal_tells_whether_anybody_decided(layer: str, reason: str) -> None:
+    verdict = read_verdict(verdict_pb2.Verdict(decision=verdict_pb2.DECISION_BLOCK, layer=layer))
+    assert refusal("the prompt", verdict).reason == reason

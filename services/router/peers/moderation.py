@@ -19,6 +19,7 @@ from mesh.status import peer_errors
 
 TEXT_TIMEOUT = 10.0
 IMAGE_TIMEOUT = 60.0
+EXPIRED_LAYER = "review-expired"
 
 
 class Decision(enum.StrEnum):
@@ -45,6 +46,8 @@ class Verdict:
     """Policy id and version: another one may judge differently."""
     sha256: str
     message: bytes
+    expired: bool = False
+    """Nobody decided in time: BLOCK for want of a person's decision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +110,5 @@ def read_verdict(message: verdict_pb2.Verdict) -> Verdict:
         policy=f"{message.policy_id}:{message.policy_version}",
         sha256=message.sha256,
         message=message.SerializeToString(),
+        expired=message.layer == EXPIRED_LAYER,
     )
