@@ -7,13 +7,21 @@ time finds out. Not thread-safe: it belongs to one event loop.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 FAILURES = 5
 COOLDOWN, LONGEST = 2.0, 60.0  # seconds
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A call's way through. probe: whether it finds out if the service is back."""
+
+    probe: bool
+
+
 class Breaker:
-    """One for each service. Each `enter` that returned True is followed by one `leave`."""
+    """One for each service. Each `enter` that let a call through is followed by one `leave`."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -32,16 +40,19 @@ class Breaker:
         """True from the last of too many failures until a call succeeds."""
         return self._failures >= FAILURES
 
-    def enter(self) -> bool:
-        """False when the call must not be made."""
+    def enter(self) -> Entry | None:
+        """Takes part in a call; None when it must not be made."""
         if self.wait > 0:
-            return False
+            return None
         self._probing = self.is_open
-        return True
+        return Entry(self._probing)
 
-    def leave(self, healthy: bool | None) -> None:
+    def leave(self, entry: Entry, healthy: bool | None) -> None:
         """How the call went; None when it says nothing about the service."""
-        self._probing = False
+        if entry.probe:
+            self._probing = False
+        elif self.is_open:
+            return  # it was under way when others opened it; a probe decides
         if healthy:
             self._failures = 0
         elif healthy is False:

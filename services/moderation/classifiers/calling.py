@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from dataclasses import dataclass
 
 import aiohttp
@@ -44,8 +45,9 @@ class Caller:
             raise CallError(type(error).__name__) from error
 
     async def _post(self, ask: Ask) -> Answer:
+        sent = io.BytesIO(ask.body)  # as a file, which is sent piece by piece, so that the loop goes on
         async with self._opened().post(
-            ask.url, data=ask.body, headers=dict(ask.headers), allow_redirects=False
+            ask.url, data=sent, headers=dict(ask.headers), allow_redirects=False
         ) as response:
             body = await response.content.read(MOST_BYTES + 1)
             while len(body) <= MOST_BYTES and (more := await response.content.read(MOST_BYTES)):

@@ -50,13 +50,14 @@ class Line:
     async def labels(self, ask: Ask, read: Read) -> Sequence[Label]:
         """The labels in the answer. Raises Unavailable whatever went wrong; the log has the reason."""
         async with self._slots:
-            if not self._breaker.enter():
+            entry = self._breaker.enter()
+            if entry is None:
                 raise self._failed("breaker-open", self._breaker.wait)
             started, healthy, outcome = self._clock(), None, "canceled"
             try:
                 healthy, outcome, labels = await self._answer(ask, read)
             finally:
-                self._breaker.leave(healthy)
+                self._breaker.leave(entry, healthy)
                 calls.add(1, {"classifier": self.name, "outcome": outcome})
                 seconds.record(self._clock() - started, {"classifier": self.name, "outcome": outcome})
         if labels is None:
