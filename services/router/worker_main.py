@@ -157,7 +157,7 @@ async def _open(settings: WorkerSettings, closing: AsyncExitStack) -> Outside:
     events = EventWriter(database)
     breakers = Breakers(BreakerConfig(), time.monotonic, BreakerTalk(teller, time.time, events.put).changed)
     presence = Presence(new_id("wrk"), teller.tell)
-    shared = Connections(http, inference, Degradations(breakers), presence.count)
+    shared = Connections(http, inference, Degradations(breakers), presence.count, http)
     providers = open_providers(catalog, os.environ, shared, breakers)
     warmer = Warmer(http, {entry.id: entry.endpoint for entry in catalog.providers.values()})
     fetcher = UrlFetcher()

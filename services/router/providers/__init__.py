@@ -40,7 +40,7 @@ from services.router.providers.comfyui import ComfyUi
 from services.router.providers.fal import Fal
 from services.router.providers.firefly import Firefly
 from services.router.providers.google import Google
-from services.router.providers.http import HttpClient
+from services.router.providers.http import HttpClient, Sockets
 from services.router.providers.huggingface import HuggingFace
 from services.router.providers.ideogram import Ideogram
 from services.router.providers.imagemesh import OwnEngine
@@ -67,6 +67,8 @@ class Connections:
     """Where calls are watched; None: nobody watches."""
     workers: Share = alone
     """Among how many workers the accounts' limits are shared now."""
+    sockets: Sockets | None = None
+    """For vendors that tell over a WebSocket how far they are; None: nobody listens."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ ADAPTERS: Mapping[str, Adapter] = {
     "azure": Adapter(lambda account, shared: AzureImages(account, shared.http), azure.capabilities),
     "bedrock": Adapter(lambda account, shared: Bedrock(account, shared.http), bedrock.capabilities),
     "bfl": Adapter(lambda account, shared: Bfl(account, shared.http), bfl_families.capabilities),
-    "comfyui": Adapter(lambda account, shared: ComfyUi(account, shared.http), comfyui.capabilities),
+    "comfyui": Adapter(lambda account, shared: ComfyUi(account, shared.http, shared.sockets), comfyui.capabilities),
     "fal": Adapter(lambda account, shared: Fal(account, shared.http), fal.capabilities),
     "firefly": Adapter(lambda account, shared: Firefly(account, shared.http), firefly_models.capabilities),
     "google": Adapter(lambda account, shared: Google(account, shared.http), google_models.capabilities),

@@ -46,9 +46,10 @@ from services.router.providers.comfyui_graphs import (
     values_of,
     workflow_for,
 )
+from services.router.providers.comfyui_socket import Telling
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.fitting import refuse_unfit
-from services.router.providers.http import HttpClient, HttpRequest, Part
+from services.router.providers.http import HttpClient, HttpRequest, Part, Sockets
 from services.router.providers.padding import Shaped, shaped
 from services.router.providers.polling import Order, Pace, poll
 from services.router.providers.retouch import size_of
@@ -81,8 +82,10 @@ def order_id_of(attempt_id: str) -> str:
 class ComfyUi(Provider):
     """The adapter."""
 
-    def __init__(self, account: Account, http: HttpClient, pace: Pace = PACE) -> None:
-        """`account.base_url` without path, or with one that ends before `/prompt`."""
+    def __init__(self, account: Account, http: HttpClient, sockets: Sockets | None = None, pace: Pace = PACE) -> None:
+        """`account.base_url` without path, or with one that ends before `/prompt`. Without sockets nothing is told
+        while it draws."""
+        self._telling = Telling(sockets)
         self.name = account.provider
         self._base = account.base_url.rstrip("/")
         self._http = http
@@ -102,17 +105,19 @@ class ComfyUi(Provider):
         order = Shaped(call) if call.operation == "UPSCALE" else await shaped(call)
         seed = secrets.randbelow(2**32) if call.seed is None else call.seed
         order_id, nodes = order_id_of(call.attempt_id), await self._graph(order.call, seed, ends)
-        body = {"prompt": nodes, "prompt_id": order_id, "client_id": SUBFOLDER}
+        body = {"prompt": nodes, "prompt_id": order_id, "client_id": order_id}
         call.before_sending()
-        order_id = await self._place(order_id, body, ends)
-        await listener.accepted(order_id)
-        return await self._wait(order, order_id, listener, ends)
+        async with self._telling.about(order_id, self._socket(order_id), listener):
+            order_id = await self._place(order_id, body, ends)
+            await listener.accepted(order_id)
+            return await self._wait(order, order_id, listener, ends)
 
     async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
         """Ask on."""
         ends = asyncio.get_running_loop().time() + call.timeout
         order = Shaped(call) if call.operation == "UPSCALE" else await shaped(call)
-        return await self._wait(order, provider_request_id, listener, ends)
+        async with self._telling.about(provider_request_id, self._socket(provider_request_id), listener):
+            return await self._wait(order, provider_request_id, listener, ends)
 
     async def cancel(self, provider_request_id: str) -> None:
         """Out of the queue; the drawing is interrupted only when it is this order's."""
@@ -198,6 +203,10 @@ class ComfyUi(Provider):
         data = await download(self._http, f"{self._base}/view?{image}", ends - loop.time(), self._headers)
         picture = picture_of(await order.finished(data), seed_at(entry, workflow.slots.get("seed", "")))
         return ProviderResult((picture,), order_id, call.model_version, usage=usage_of(entry))
+
+    def _socket(self, order_id: str) -> HttpRequest:
+        """Each order is a client of its own, so that nobody else's drawing is told."""
+        return self._get(f"ws?clientId={order_id}", SHORT_TIMEOUT)
 
     def _get(self, path: str, timeout: float) -> HttpRequest:
         return HttpRequest("GET", f"{self._base}/{path}", timeout, self._headers)

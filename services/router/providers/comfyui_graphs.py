@@ -90,6 +90,8 @@ def capabilities_of_workflows() -> Capabilities:
         replay_safe=True,
         resumable=True,
         cancelable=True,
+        progress=True,
+        previews=True,
     )
 
 

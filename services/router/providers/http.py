@@ -20,6 +20,10 @@ import aiohttp
 from multidict import CIMultiDict
 
 LARGE_BODY = 256 * 1024
+HEARTBEAT = 20.0
+"""Seconds between pings of a WebSocket."""
+CLOSING = 1.0
+"""Seconds that the other side of a WebSocket gets to say good-bye."""
 
 
 class HttpError(Exception):
@@ -117,8 +121,18 @@ class HttpClient(Protocol):
         """Send, and read the answer piece by piece inside the `async with`. Raises as `send`, also from within."""
 
 
+class Sockets(Protocol):
+    """What adapters need of WebSockets."""
+
+    def listen(self, request: HttpRequest) -> AbstractAsyncContextManager[AsyncIterator[str | bytes]]:
+        """Connect to `request.url` (http or https); its messages as they come, inside the `async with`.
+
+        `request.timeout` bounds the connecting alone. Nothing is sent. Raises as `HttpClient.send`, also from within.
+        """
+
+
 class PooledHttpClient:
-    """`HttpClient` over one aiohttp session. `start` inside the loop, `close` at the end; both may be repeated."""
+    """`HttpClient` and `Sockets` over one aiohttp session. `start` in the loop, `close` at the end; both may repeat."""
 
     def __init__(
         self, config: HttpConfig | None = None, connector: Callable[[], aiohttp.BaseConnector] | None = None
@@ -176,6 +190,25 @@ class PooledHttpClient:
                 ) as response:
                     yield HttpStream(response.status, CIMultiDict(response.headers), self._read(response))
 
+    @contextlib.asynccontextmanager
+    async def listen(self, request: HttpRequest) -> AsyncIterator[AsyncIterator[str | bytes]]:
+        """See `Sockets.listen`."""
+        self.start()
+        assert self._session is not None
+        with _translated(SimpleNamespace(connected=False)):
+            async with asyncio.timeout(request.timeout):
+                socket = await self._session.ws_connect(
+                    request.url,
+                    headers=request.headers,
+                    max_msg_size=self._config.max_answer_bytes,
+                    heartbeat=HEARTBEAT,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSING),
+                )
+            try:
+                yield _messages(socket)
+            finally:
+                await socket.close()
+
     def _timeout(self, request: HttpRequest) -> aiohttp.ClientTimeout:
         return aiohttp.ClientTimeout(total=None, sock_connect=self._config.connect_timeout, sock_read=request.idle)
 
@@ -189,6 +222,12 @@ class PooledHttpClient:
             if size > cap:
                 raise AnswerTooLargeError(f"the answer has more than {cap} bytes")
             yield part
+
+
+async def _messages(socket: aiohttp.ClientWebSocketResponse) -> AsyncIterator[str | bytes]:
+    async for message in socket:
+        if message.type in (aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY):
+            yield message.data
 
 
 def _body(data: bytes | None) -> bytes | io.BytesIO | None:
@@ -229,7 +268,8 @@ def _marks_sent() -> aiohttp.TraceConfig:
     """A trace that notes when a request got its connection: from then on bytes may be on their way."""
 
     async def connected(_session: object, context: SimpleNamespace, _params: object) -> None:
-        context.trace_request_ctx.connected = True
+        if context.trace_request_ctx is not None:  # WebSockets have none
+            context.trace_request_ctx.connected = True
 
     trace = aiohttp.TraceConfig()
     trace.on_connection_create_end.append(connected)

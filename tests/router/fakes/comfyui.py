@@ -1,12 +1,15 @@
 """A strict ComfyUI: nodes with their inputs and links, uploads, queue, history, interrupts. One order runs at a time.
 
 The prompt is what the node `positive` says. Failures of the POST are the keys of `FAILURES`, of nodes those of
-`EXCEPTIONS`; `late:lost` is forgotten, as after a restart, `late:interrupted` stopped by somebody else;
-`fail:taken_then_cut` is queued and the answer lost. `fail:chooses_id` is an old server that chooses ids itself.
+`EXCEPTIONS`; `late:lost` is forgotten, as after a restart, `late:interrupted` stopped by somebody else; the prompt
+`steps` is drawn once its client was told how far it is; `fail:taken_then_cut` is queued and the answer lost;
+`fail:chooses_id` makes it an old server that chooses ids itself.
 """
 
 from __future__ import annotations
 
+import asyncio
+import struct
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -125,6 +128,8 @@ class ComfyUiFake(VendorFake):
         self.interrupts: list[Fields] = []
         self.somebody_else_runs = False
         """Orders of ours wait behind another one."""
+        self._told: dict[str, int] = {}
+        """Polls of an order when its client had been told how far it is."""
 
     def routes(self, app: web.Application) -> None:
         app.middlewares.append(_guarded(self.key))
@@ -135,6 +140,7 @@ class ComfyUiFake(VendorFake):
         app.router.add_post("/queue", self._delete)
         app.router.add_post("/interrupt", self._interrupt)
         app.router.add_get("/view", self._view)
+        app.router.add_get("/ws", self._socket)
         app.router.add_get("/system_stats", self._stats)
 
     async def _upload(self, request: web.Request) -> web.Response:
@@ -196,7 +202,7 @@ class ComfyUiFake(VendorFake):
             return web.Response(text='{"', content_type="application/json")
         if job.late == "forbidden":
             return web.Response(status=403)
-        if job.late == "lost" or not (job.done or job.canceled):
+        if job.late == "lost" or not self._ended(job):
             return web.json_response({})
         return web.json_response({job.id: self._entry(job)})
 
@@ -216,8 +222,12 @@ class ComfyUiFake(VendorFake):
         status = {"status_str": "success" if ended else "error", "completed": ended, "messages": messages}
         return {"prompt": [1, job.id, job.fields, {}, ["shown"]], "outputs": outputs, "status": status, "meta": {}}
 
+    def _ended(self, job: FakeJob) -> bool:
+        unheard = job.prompt == "steps" and job.polls < self._told.get(job.id, job.polls) + 2
+        return job.canceled or (job.done and not unheard)
+
     def _waiting(self) -> list[FakeJob]:
-        return [job for job in self.jobs.values() if not (job.done or job.canceled or job.late == "lost")]
+        return [job for job in self.jobs.values() if not (self._ended(job) or job.late == "lost")]
 
     async def _queue(self, _request: web.Request) -> web.Response:
         waiting: list[list[Any]] = [[1, job.id, {}, {}, ["shown"]] for job in self._waiting()]
@@ -238,6 +248,24 @@ class ComfyUiFake(VendorFake):
             if self.interrupts[-1].get("prompt_id") in (None, job.id):
                 await self.cancel(job)
         return web.Response()
+
+    async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+        """Tells the client of the order `steps` how far it is, besides what others might hear."""
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        client = request.query["clientId"]
+        async with self.changed:
+            await self.changed.wait_for(lambda: client in self.jobs and self.jobs[client].polls > 0)
+        if self.jobs[client].prompt == "steps":
+            told = {"value": 3, "max": 20, "prompt_id": client, "node": "sampler"}
+            await socket.send_json({"type": "status", "data": {"status": {"exec_info": {"queue_remaining": 1}}}})
+            await socket.send_json({"type": "progress", "data": {**told, "prompt_id": "somebody-else", "value": 9}})
+            await socket.send_json({"type": "progress", "data": told})
+            await socket.send_bytes(struct.pack(">II", 3, 0) + b"text")
+            await socket.send_bytes(struct.pack(">II", 1, 2) + self.png())
+            self._told[client] = self.jobs[client].polls
+            await asyncio.wait_for(socket.receive(), 20)
+        return socket
 
     async def _view(self, request: web.Request) -> web.Response:
         job = self.jobs.get(request.query["filename"].removesuffix(".png"))

@@ -60,7 +60,8 @@ class ComfyUiHarness(VendorHarness):
     }
 
     def open(self) -> Provider:
-        return ComfyUi(Account("stub", self.fake.origin, SecretStr(self.fake.key)), self.http, Pace(0.01, 0.02))
+        account = Account("stub", self.fake.origin, SecretStr(self.fake.key))
+        return ComfyUi(account, self.http, self.http, Pace(0.01, 0.02))
 
     @property
     def expected_fields(self) -> Mapping[str, object]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
-from services.router.providers.base import InputImage, Margins, ProviderCall
-from services.router.providers.comfyui import order_id_of
+from mesh.imaging import probe
+from services.router.providers.base import Account, InputImage, Margins, ProviderCall
+from services.router.providers.comfyui import ComfyUi, order_id_of
 from services.router.providers.comfyui_graphs import FOLDER, workflows
 from services.router.providers.errors import ErrorKind, ProviderError
 from tests.router.fakes.comfyui import CHECKPOINT, UPSCALER
@@ -69,6 +71,18 @@ async def test_only_our_own_drawing_is_interrupted_by_its_id(harness: ComfyUiHar
         await provider.submit(call("stall", timeout=0.2), Heard())
     await provider.cancel(order_id_of("att_1"))
     assert harness.fake.interrupts == [{"prompt_id": order_id_of("att_1")}]
+
+
+async def test_only_our_own_steps_and_pictures_are_told(harness: ComfyUiHarness) -> None:
+    heard = Heard()
+    await harness.open().submit(call("steps"), heard)
+    assert heard.steps == [(3, 20)]
+    assert [probe(shown).format for shown in heard.previews] == ["png"]
+
+
+async def test_without_sockets_it_draws_all_the_same(harness: ComfyUiHarness) -> None:
+    account = Account("stub", harness.fake.origin, SecretStr(harness.fake.key))
+    assert (await ComfyUi(account, harness.http).submit(call(), Heard())).images
 
 
 async def test_seed_and_time_are_told(harness: ComfyUiHarness) -> None:
