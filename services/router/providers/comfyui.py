@@ -2,8 +2,7 @@
 
 The order's id is derived from the attempt's, so that an order whose answer was lost can be asked about: it is in the
 queue, in the history, or it never arrived (ComfyUI forgets both when it starts anew). The queue is read first and the
-history after it, because an order leaves the one and enters the other at once. Drawing again costs nobody twice, and an
-order whose outcome stays unknown is called off by its id: replay-safe.
+history after it, because an order leaves the one and enters the other at once.
 
 ComfyUI has no keys. With a key, it is sent as a bearer token, for a proxy that guards the server. Nobody says which
 version of a model drew; pin by the file's name. Sources: server.py and execution.py of Comfy-Org/ComfyUI, collected

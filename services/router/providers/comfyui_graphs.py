@@ -87,7 +87,6 @@ def capabilities_of_workflows() -> Capabilities:
         strength="strength" in slots,
         max_images=1 if "image" in slots else 0,
         upscale_factors=FACTORS if "UPSCALE" in known else (),
-        replay_safe=True,
         resumable=True,
         cancelable=True,
         progress=True,
