@@ -82,8 +82,9 @@ def restore(connection: sa.Connection, takedown_id: str, note: str, who: Who) ->
     connection.execute(sa.update(TAKEDOWNS).where(T.takedown_id == takedown_id).values(**undone))
     _unblock(connection, takedown_id)
     add_order(connection, Order(Kind.RESTORE, takedown.tenant, takedown.asset_id, takedown.sha256))
-    record(connection, takedown, who, f"restored: {note}")
-    return _takedown({**row, **undone})
+    restored = _takedown({**row, **undone})
+    record(connection, restored, who, f"restored: {note}")
+    return restored
 
 
 def standing(connection: sa.Connection, sha256: str) -> Takedown | None:
