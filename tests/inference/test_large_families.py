@@ -14,7 +14,8 @@ from PIL import Image
 
 from services.inference.catalog import Models
 from services.inference.engine.families import load_family, use_threads
-from services.inference.engine.family_latent import LatentFamily, LatentSampling
+from services.inference.engine.family_latent import LatentFamily
+from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.manifest import read_models
 from services.inference.engine.request import DrawRequest, Wanted
 from services.inference.engine.schedulers import build

@@ -5,7 +5,8 @@ The arithmetic is that of the pipelines of diffusers 0.42; which constants a VAE
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,30 +14,28 @@ from diffusers.image_processor import VaeImageProcessor
 from diffusers.utils.torch_utils import randn_tensor
 from PIL import Image
 
-TILED_ABOVE = 2048 * 2048  # pixels; a larger picture is decoded in overlapping tiles of the VAE's own size
-
 
 class Autoencoder:
-    """The VAE of one model. `factor`: the pixels that width and height must be multiples of.
+    """The VAE of one model, `scale` pixels to a latent each way. Encoding and decoding may happen in two threads."""
 
-    Encoding and decoding may happen in two threads at once.
-    """
-
-    def __init__(self, vae: Any, factor: int, tiled_above: int = TILED_ABOVE) -> None:
+    def __init__(self, vae: Any, device: str, patch: int = 1, tiled_above: int = 0) -> None:
+        """`patch`: latents each way that belong together. `tiled_above`: a side in pixels; 0 never tiles."""
+        self.scale = 2 ** (len(vae.config.block_out_channels) - 1)
         self._vae = vae
-        self._tiled_above = tiled_above
+        self._device = device
+        self._tiled_above = tiled_above**2 or math.inf
+        factor = patch * self.scale
         self._pictures = VaeImageProcessor(vae_scale_factor=factor)
         self._masks = VaeImageProcessor(
             vae_scale_factor=factor, do_normalize=False, do_binarize=True, do_convert_grayscale=True
         )
-        self.scale = 2 ** (len(vae.config.block_out_channels) - 1)
 
     def encode(self, picture: Image.Image, size: tuple[int, int], generators: Sequence[torch.Generator]) -> Any:
         """Latents of `picture` at `size` (width, height): one sample of the VAE's distribution for each generator."""
         width, height = size
         pixels = self._pictures.preprocess(picture, height=height, width=width)
-        pixels = pixels.to(device=self._vae.device, dtype=self._vae.dtype)
-        encode = self._vae.tiled_encode if width * height > self._tiled_above else self._vae.encode
+        pixels = pixels.to(device=self._device, dtype=self._vae.dtype)
+        encode = self._either(width * height, self._vae.encode, self._vae.tiled_encode)
         distribution = encode(pixels).latent_dist
         return torch.cat([self._scaled(distribution.sample(generator)) for generator in generators])
 
@@ -49,7 +48,7 @@ class Autoencoder:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (batch, 3, height, width) from -1 to 1."""
         pixels = latents.shape[-2] * latents.shape[-1] * self.scale**2
-        decode = self._vae.tiled_decode if pixels > self._tiled_above else self._vae.decode
+        decode = self._either(pixels, self._vae.decode, self._vae.tiled_decode)
         decoded: torch.Tensor = decode(self._unscaled(latents).to(self._vae.dtype), return_dict=False)[0]
         return decoded
 
@@ -57,6 +56,14 @@ class Autoencoder:
         """Normal noise on the device and in the dtype of `like`; each row is drawn from its own generator."""
         drawn: torch.Tensor = randn_tensor(shape, generator=list(generators), device=like.device, dtype=like.dtype)
         return drawn
+
+    def _either(self, pixels: int, whole: Callable[..., Any], tiled: Callable[..., Any]) -> Callable[..., Any]:
+        """The way for so large a picture: overlapping tiles of the VAE's own size where one piece is too much."""
+        if pixels <= self._tiled_above:
+            return whole
+        if hook := getattr(self._vae, "_hf_hook", None):  # offloaded weights come for `encode` and `decode` alone
+            hook.pre_forward(self._vae)
+        return tiled
 
     def _scaled(self, latents: torch.Tensor) -> torch.Tensor:
         mean, deviation = self._statistics(latents)

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from diffusers import FluxPipeline
 
-from services.inference.engine.family_latent import LatentFamily, LatentSampling
+from services.inference.engine.family_latent import LatentFamily
 from services.inference.engine.flow import build_flow, destination, resolution_shift, skipped_steps
-from services.inference.engine.loading import load_pipeline
-from services.inference.engine.manifest import Model
+from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.prompt_cache import Conditions
 from services.inference.engine.request import DrawRequest
 
@@ -29,15 +28,8 @@ PROMPT_TOKENS = 512  # the most that FluxPipeline reads; FLUX.1-schnell was trai
 class Flux(LatentFamily):
     """A loaded FLUX.1 model."""
 
-    def __init__(self, pipeline: Any, device: str, prompt_tokens: int = PROMPT_TOKENS) -> None:
-        scale = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-        super().__init__(pipeline, pipeline.transformer, device, factor=PATCH * scale)
-        self._prompt_tokens = prompt_tokens
-
-    @classmethod
-    def load(cls, model: Model, device: str) -> Flux:
-        """Reads the weights. OSError or ValueError of diffusers when they are missing or broken."""
-        return cls(load_pipeline(FluxPipeline, model, device, {}), device)
+    pipeline_class = FluxPipeline
+    patch = PATCH
 
     def _schedule(self, request: DrawRequest) -> Any:
         rows, columns = self._tokens(request)
@@ -54,14 +46,17 @@ class Flux(LatentFamily):
     def _guided(self, request: DrawRequest) -> bool:
         return False
 
-    def _read(self, request: DrawRequest) -> Conditions:
-        prompt, pooled, _ = self._pipe.encode_prompt(
-            request.prompt, None, device=self.device, max_sequence_length=self._prompt_tokens
+    def _read(self, request: DrawRequest, pipeline: Any) -> Conditions:
+        prompt, pooled, _ = pipeline.encode_prompt(
+            request.prompt,
+            None,
+            device=self.device,
+            max_sequence_length=self._model.manifest.prompt_tokens or PROMPT_TOKENS,
         )
         return {"encoder_hidden_states": prompt, "pooled_projections": pooled}
 
     def _told(self, request: DrawRequest) -> Conditions:
-        if not self._denoiser.config.guidance_embeds:
+        if not self._pipe.transformer.config.guidance_embeds:
             return {}
         return {"guidance": torch.full([1], request.guidance, device=self.device, dtype=torch.float32)}
 
@@ -71,7 +66,7 @@ class Flux(LatentFamily):
     def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
         timesteps = torch.cat([s.timestep.expand(s.rows) for s in batch]).to(self._dtype) / TIMESTEPS
         words = conditions["encoder_hidden_states"].shape[1]
-        output: torch.Tensor = self._denoiser(
+        output: torch.Tensor = batch[0].denoiser(
             hidden_states=torch.cat([s.latents for s in batch]),
             timestep=timesteps,
             guidance=conditions.get("guidance"),

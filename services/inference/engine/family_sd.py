@@ -1,181 +1,63 @@
-"""Stable Diffusion and everything of its make: CLIP text encoder, UNet over latents, VAE.
+"""Stable Diffusion and everything of its make: one CLIP text encoder, a UNet over latents, ControlNets beside it.
 
-The stages follow `StableDiffusionPipeline.__call__` of diffusers 0.42 to the byte for a request that runs alone.
+The stages follow `StableDiffusionPipeline.__call__` of diffusers 0.42 and its image-to-image, inpaint and ControlNet
+siblings, to the byte for a request that runs alone.
 """
 
 from __future__ import annotations
 
-import inspect
-import io
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusers.utils import logging as diffusers_logging
-from diffusers.utils.torch_utils import randn_tensor
-from PIL import Image
-from transformers.utils import logging as transformers_logging
 
+from services.inference.engine.controls import Controls
+from services.inference.engine.family_latent import LatentFamily
+from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.manifest import Model
+from services.inference.engine.prompt_cache import Conditions
 from services.inference.engine.request import DrawRequest
 from services.inference.engine.schedulers import build
 
-PNG_LEVEL = 4  # of 9: half the time of the default for 3 % more bytes
+WITHOUT_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
 
-@dataclass
-class SdSampling:
-    """The state of one request: latents of all its pictures, embeddings, and a scheduler of its own."""
+class StableDiffusion(LatentFamily):
+    """A loaded Stable Diffusion model, without its own checker of pictures: judging them is moderation's."""
 
-    request: DrawRequest
-    scheduler: Any
-    generators: list[torch.Generator]
-    latents: torch.Tensor
-    embeddings: torch.Tensor
-    step: int = 0
-    step_options: dict[str, Any] = field(default_factory=dict)
+    pipeline_class = StableDiffusionPipeline
+    options: ClassVar[Mapping[str, Any]] = WITHOUT_CHECKER
+    part = "unet"
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Latent channels, height and width, and the size of the prompt's embedding."""
-        return (*self.latents.shape[1:], *self.embeddings.shape[1:])
+    def __init__(self, model: Model, pipeline: Any, device: str) -> None:
+        super().__init__(model, pipeline, device)
+        self._controls = Controls(model, pipeline.unet)
 
-    @property
-    def rows(self) -> int:
-        """Pictures, twice with guidance."""
-        return self.request.count * (2 if self.request.guided else 1)
+    def _schedule(self, request: DrawRequest) -> Any:
+        return build(request.scheduler, self._pipe.scheduler.config, request.steps, self.device)
 
-    @property
-    def steps(self) -> int:
-        """Steps the scheduler makes."""
-        return len(self.scheduler.timesteps)
+    def _skipped(self, request: DrawRequest) -> int:
+        return request.steps - int(request.steps * request.strength)
 
-    @property
-    def timestep(self) -> torch.Tensor:
-        """The timestep that comes next."""
-        timestep: torch.Tensor = self.scheduler.timesteps[self.step]
-        return timestep
+    def _read(self, request: DrawRequest, pipeline: Any) -> Conditions:
+        guided = self._guided(request)
+        prompt, negative = pipeline.encode_prompt(request.prompt, self.device, 1, guided, request.negative_prompt)
+        return {"encoder_hidden_states": torch.cat([negative, prompt]) if guided else prompt}
 
+    def _told(self, request: DrawRequest) -> Conditions:
+        return self._controls.told(request)
 
-class StableDiffusion:
-    """A loaded Stable Diffusion model."""
-
-    def __init__(self, pipeline: Any, device: str) -> None:
-        self.device = device
-        self._pipe = pipeline
-        self._dtype: torch.dtype = pipeline.unet.dtype
-
-    @classmethod
-    def load(cls, model: Model, device: str) -> StableDiffusion:
-        """Reads the weights. OSError or ValueError of diffusers when they are missing or broken."""
-        weights = model.manifest.weights
-        dtype = torch.float32 if device == "cpu" else getattr(torch, model.manifest.dtype)
-        _quiet()
-        pipeline_class: Any = StableDiffusionPipeline
-        pipeline = pipeline_class.from_pretrained(
-            str(model.weights_folder or weights.hub),
-            revision=weights.revision if weights.hub else None,
-            dtype=dtype,
-            safety_checker=None,
-            feature_extractor=None,
-            requires_safety_checker=False,
+    def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
+        inputs = torch.cat(
+            [s.scheduler.scale_model_input(torch.cat([s.latents] * s.classes), s.timestep) for s in batch]
         )
-        return cls(pipeline.to(device), device)
+        timesteps = torch.cat([s.timestep.to(torch.float32).expand(s.rows) for s in batch]).to(self.device)
+        words = {"encoder_hidden_states": conditions["encoder_hidden_states"], "return_dict": False}
 
-    @torch.inference_mode()
-    def begin(self, request: DrawRequest) -> SdSampling:
-        """Encodes the prompts, draws the first noise from one generator per picture, and sets up the scheduler."""
-        scheduler = build(request.scheduler, self._pipe.scheduler.config, request.steps, self.device)
-        generators = [torch.Generator("cpu").manual_seed(seed) for seed in request.seeds]
-        options = {"generator": generators} if _takes_generator(scheduler) else {}
-        return SdSampling(
-            request=request,
-            scheduler=scheduler,
-            generators=generators,
-            latents=self._noise(request, generators) * scheduler.init_noise_sigma,
-            embeddings=self._encode(request),
-            step_options=options,
-        )
+        def control(net: Any, image: torch.Tensor, scale: torch.Tensor) -> Any:
+            return net(inputs, timesteps, controlnet_cond=image, conditioning_scale=scale, **words)
 
-    @torch.inference_mode()
-    def predict(self, batch: Sequence[SdSampling]) -> list[torch.Tensor]:
-        """One UNet pass over the rows of every request, each at its own timestep; guidance is applied afterwards."""
-        inputs = [s.scheduler.scale_model_input(_doubled(s), s.timestep) for s in batch]
-        timesteps = [s.timestep.to(torch.float32).expand(s.rows) for s in batch]
-        noise = self._pipe.unet(
-            torch.cat(inputs),
-            torch.cat(timesteps).to(self.device),
-            encoder_hidden_states=torch.cat([s.embeddings for s in batch]),
-            return_dict=False,
-        )[0]
-        parts = noise.split([s.rows for s in batch])
-        predictions = [_guided(part, sampling.request) for part, sampling in zip(parts, batch, strict=True)]
-        if self.device != "cpu":
-            torch.cuda.synchronize()
-        return predictions
-
-    @torch.inference_mode()
-    def advance(self, sampling: SdSampling, prediction: torch.Tensor) -> None:
-        """One step of the request's own scheduler."""
-        sampling.latents = sampling.scheduler.step(
-            prediction, sampling.timestep, sampling.latents, **sampling.step_options, return_dict=False
-        )[0]
-        sampling.step += 1
-
-    @torch.inference_mode()
-    def picture(self, sampling: SdSampling, index: int) -> bytes:
-        """Decodes one picture; ArithmeticError when the model gave no numbers."""
-        vae = self._pipe.vae
-        latents = sampling.latents[index : index + 1]
-        image = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
-        if not bool(torch.isfinite(image).all()):
-            raise ArithmeticError("the model drew no finite numbers")
-        pixels = (image[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).float()
-        return _png((pixels * 255).round().to(torch.uint8).cpu().numpy())
-
-    def _encode(self, request: DrawRequest) -> torch.Tensor:
-        """Embeddings of all rows: first those without the prompt (if guided), then those with it."""
-        prompt, negative = self._pipe.encode_prompt(
-            request.prompt, self.device, request.count, request.guided, request.negative_prompt
-        )
-        return torch.cat([negative, prompt]) if request.guided else prompt
-
-    def _noise(self, request: DrawRequest, generators: list[torch.Generator]) -> torch.Tensor:
-        scale = self._pipe.vae_scale_factor
-        channels = self._pipe.unet.config.in_channels
-        shape = (request.count, channels, request.height // scale, request.width // scale)
-        noise: torch.Tensor = randn_tensor(
-            shape, generator=generators, device=torch.device(self.device), dtype=self._dtype
-        )
-        return noise
-
-
-def _doubled(sampling: SdSampling) -> torch.Tensor:
-    return torch.cat([sampling.latents] * 2) if sampling.request.guided else sampling.latents
-
-
-def _guided(noise: torch.Tensor, request: DrawRequest) -> torch.Tensor:
-    if not request.guided:
-        return noise
-    without, with_prompt = noise.chunk(2)
-    return without + request.guidance * (with_prompt - without)
-
-
-def _takes_generator(scheduler: Any) -> bool:
-    return "generator" in inspect.signature(scheduler.step).parameters
-
-
-def _quiet() -> None:
-    """Otherwise loading draws progress bars into the service's log, and a prompt too long is logged word for word."""
-    libraries: tuple[Any, ...] = (diffusers_logging, transformers_logging)
-    for library in libraries:
-        library.disable_progress_bar()
-        library.set_verbosity_error()
-
-
-def _png(pixels: Any) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", compress_level=PNG_LEVEL)
-    return buffer.getvalue()
+        told = self._controls.residuals(conditions, control)
+        output: torch.Tensor = batch[0].denoiser(inputs, timesteps, **words, **told)[0]
+        return output

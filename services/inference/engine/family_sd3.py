@@ -12,29 +12,23 @@ from typing import Any
 import torch
 from diffusers import StableDiffusion3Pipeline
 
-from services.inference.engine.family_latent import LatentFamily, LatentSampling
+from services.inference.engine.family_latent import LatentFamily
 from services.inference.engine.flow import build_flow, destination, resolution_shift, skipped_steps
-from services.inference.engine.loading import load_pipeline
-from services.inference.engine.manifest import Model
+from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.prompt_cache import Conditions
 from services.inference.engine.request import DrawRequest
 
+PROMPT_TOKENS = 256  # that T5 reads, this pipeline's own default
 MAX_SHIFT = 1.16  # this pipeline's own default where the scheduler's configuration says nothing
 
 
 class StableDiffusion3(LatentFamily):
     """A loaded SD 3 or 3.5 model. Without a T5 encoder in its folder it reads with the two CLIP encoders alone."""
 
-    def __init__(self, pipeline: Any, device: str) -> None:
-        super().__init__(pipeline, pipeline.transformer, device)
-
-    @classmethod
-    def load(cls, model: Model, device: str) -> StableDiffusion3:
-        """Reads the weights. OSError or ValueError of diffusers when they are missing or broken."""
-        return cls(load_pipeline(StableDiffusion3Pipeline, model, device, {}), device)
+    pipeline_class = StableDiffusion3Pipeline
 
     def _schedule(self, request: DrawRequest) -> Any:
-        patch = self._vae.scale * self._denoiser.config.patch_size
+        patch = self._vae.scale * self._pipe.transformer.config.patch_size
         tokens = (request.height // patch) * (request.width // patch)
         config = self._pipe.scheduler.config
         timing = {"mu": resolution_shift(config, tokens, MAX_SHIFT)} if config.get("use_dynamic_shifting") else {}
@@ -43,15 +37,16 @@ class StableDiffusion3(LatentFamily):
     def _skipped(self, request: DrawRequest) -> int:
         return skipped_steps(request)
 
-    def _read(self, request: DrawRequest) -> Conditions:
+    def _read(self, request: DrawRequest, pipeline: Any) -> Conditions:
         guided = self._guided(request)
-        prompt, negative, pooled, negative_pooled = self._pipe.encode_prompt(
+        prompt, negative, pooled, negative_pooled = pipeline.encode_prompt(
             request.prompt,
             None,
             None,
             device=self.device,
             do_classifier_free_guidance=guided,
             negative_prompt=request.negative_prompt,
+            max_sequence_length=self._model.manifest.prompt_tokens or PROMPT_TOKENS,
         )
         return {
             "encoder_hidden_states": torch.cat([negative, prompt]) if guided else prompt,
@@ -62,7 +57,7 @@ class StableDiffusion3(LatentFamily):
         return destination(sampling.scheduler, prediction, output[0])
 
     def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
-        output: torch.Tensor = self._denoiser(
+        output: torch.Tensor = batch[0].denoiser(
             hidden_states=torch.cat([s.latents for s in batch for _ in range(s.classes)]),
             timestep=torch.cat([s.timestep.expand(s.rows) for s in batch]),
             encoder_hidden_states=conditions["encoder_hidden_states"],

@@ -6,14 +6,15 @@ Sources: `StableDiffusionXLPipeline` and its image-to-image and inpaint siblings
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from services.inference.engine.family_latent import LatentFamily, LatentSampling
-from services.inference.engine.loading import load_pipeline, widen_vae
+from services.inference.engine.family_latent import LatentFamily
+from services.inference.engine.latent_sampling import LatentSampling
+from services.inference.engine.loading import widen_vae
 from services.inference.engine.manifest import Model
 from services.inference.engine.prompt_cache import Conditions
 from services.inference.engine.request import DrawRequest
@@ -23,15 +24,13 @@ from services.inference.engine.schedulers import build
 class StableDiffusionXL(LatentFamily):
     """A loaded SDXL model or a fine-tune of it."""
 
-    def __init__(self, pipeline: Any, device: str) -> None:
-        super().__init__(pipeline, pipeline.unet, device)
+    pipeline_class = StableDiffusionXLPipeline
+    options: ClassVar[Mapping[str, Any]] = {"add_watermarker": False}
+    part = "unet"
 
-    @classmethod
-    def load(cls, model: Model, device: str) -> StableDiffusionXL:
-        """Reads the weights. OSError or ValueError of diffusers when they are missing or broken."""
-        pipeline = load_pipeline(StableDiffusionXLPipeline, model, device, {"add_watermarker": False})
+    def __init__(self, model: Model, pipeline: Any, device: str) -> None:
         widen_vae(pipeline)
-        return cls(pipeline, device)
+        super().__init__(model, pipeline, device)
 
     def _schedule(self, request: DrawRequest) -> Any:
         return build(request.scheduler, self._pipe.scheduler.config, request.steps, self.device)
@@ -39,10 +38,10 @@ class StableDiffusionXL(LatentFamily):
     def _skipped(self, request: DrawRequest) -> int:
         return request.steps - int(request.steps * request.strength)
 
-    def _read(self, request: DrawRequest) -> Conditions:
+    def _read(self, request: DrawRequest, pipeline: Any) -> Conditions:
         """An empty negative prompt is none: many models of this family were trained with zeros there."""
         guided = self._guided(request)
-        prompt, negative, pooled, negative_pooled = self._pipe.encode_prompt(
+        prompt, negative, pooled, negative_pooled = pipeline.encode_prompt(
             request.prompt,
             device=self.device,
             do_classifier_free_guidance=guided,
@@ -61,7 +60,7 @@ class StableDiffusionXL(LatentFamily):
     def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
         inputs = [s.scheduler.scale_model_input(torch.cat([s.latents] * s.classes), s.timestep) for s in batch]
         timesteps = torch.cat([s.timestep.to(torch.float32).expand(s.rows) for s in batch])
-        output: torch.Tensor = self._denoiser(
+        output: torch.Tensor = batch[0].denoiser(
             torch.cat(inputs),
             timesteps.to(self.device),
             encoder_hidden_states=conditions["encoder_hidden_states"],

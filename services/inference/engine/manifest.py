@@ -102,6 +102,16 @@ class Manifest(_Part):
         "none", description="Which weights stay in host memory until they are needed, on an accelerator."
     )
     compile: bool = Field(False, description="Whether the denoiser is compiled at load, on an accelerator.")
+    cuda_graphs: bool = Field(False, description="Whether passes are recorded once a shape and replayed, on CUDA.")
+    fuse_qkv: bool = Field(
+        False, description="Whether attention's projections are one matrix, on an accelerator; then no LoRA fits."
+    )
+    prompt_tokens: int = Field(
+        0,
+        ge=0,
+        le=512,
+        description="Tokens that a T5 encoder reads, where there is one; 0: the family's own.",
+    )
     vae_tiling: int = Field(
         2048, ge=0, description="Pictures with more pixels than this side squared are decoded in tiles; 0: never."
     )
@@ -152,6 +162,12 @@ class Manifest(_Part):
     def _controls_named(self) -> Self:
         if ("control" in self.capabilities) != bool(self.controls):
             raise ValueError("the capability `control` and entries under `controls` need each other")
+        return self
+
+    @model_validator(mode="after")
+    def _fused_without_loras(self) -> Self:
+        if self.fuse_qkv and self.loras:
+            raise ValueError("`loras` do not fit a model with `fuse_qkv`")
         return self
 
 
