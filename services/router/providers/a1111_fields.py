@@ -12,6 +12,8 @@ from services.router.providers.retouch import base64_text
 Body = dict[str, Any]
 
 UPSCALE = "UPSCALE"
+FROM_PICTURE = 1
+"""Drawing over begins with what is under the mask; the API's default begins with a blur, which no strength would keep."""
 PATHS: Mapping[str, str] = {"TEXT_TO_IMAGE": "txt2img", "CONTROL": "txt2img", UPSCALE: "extra-single-image"}
 """By operation; every other one is `img2img`."""
 SAMPLERS: Mapping[str, str] = {
@@ -57,7 +59,7 @@ async def sources(call: ProviderCall) -> Body:
     }
     if call.mask is None:
         return fields
-    whole = {"inpainting_mask_invert": 0, "inpaint_full_res": False}
+    whole = {"inpainting_mask_invert": 0, "inpaint_full_res": False, "inpainting_fill": FROM_PICTURE}
     return {**fields, **whole, "mask": await base64_text(call.mask.data)}
 
 

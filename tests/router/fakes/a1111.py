@@ -80,6 +80,7 @@ _FROM_IMAGE: Mapping[str, Check] = {
     "denoising_strength": number(0, 1),
     "inpainting_mask_invert": whole(0, 1),
     "inpaint_full_res": flag,
+    "inpainting_fill": whole(0, 3),
     "mask_blur": whole(0, 64),
 }
 _EXTRAS: Mapping[str, Check] = {

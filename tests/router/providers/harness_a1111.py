@@ -74,7 +74,7 @@ class A1111Harness(VendorHarness):
 
     def expected(self, operation: str) -> Mapping[str, object]:
         source = {**self._drawn, "init_images": [PICTURE], "resize_mode": 1, "width": 64, "height": 64}
-        mask = {"mask": PICTURE, "inpainting_mask_invert": 0, "inpaint_full_res": False}
+        mask = {"mask": PICTURE, "inpainting_mask_invert": 0, "inpaint_full_res": False, "inpainting_fill": 1}
         wide = {"init_images": ["png 128x64"], "mask": "png 128x64", "width": 128}
         unit = {"enabled": True, "module": "canny", "model": CONTROL_MODEL, "weight": 0.5, "image": PICTURE}
         own: Mapping[str, Mapping[str, object]] = {
