@@ -13,7 +13,7 @@ Body = dict[str, Any]
 
 UPSCALE = "UPSCALE"
 FROM_PICTURE = 1
-"""Drawing over begins with what is under the mask; the API's default begins with a blur, which no strength would keep."""
+"""Drawing over begins with what is under the mask; the API's default begins with a blur, which strength cannot keep."""
 PATHS: Mapping[str, str] = {"TEXT_TO_IMAGE": "txt2img", "CONTROL": "txt2img", UPSCALE: "extra-single-image"}
 """By operation; every other one is `img2img`."""
 SAMPLERS: Mapping[str, str] = {
