@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from imagemesh.cli import audit, catalog, doctor, generate, jobs, keys, later, policies, trace, up, usage
+from imagemesh.cli import audit, catalog, doctor, generate, jobs, keys, later, policies, reviews, trace, up, usage
 from imagemesh.cli.failures import FAILED
 from imagemesh.cli.session import Session
 
@@ -21,7 +21,8 @@ COMMANDS: tuple[click.Command, ...] = (
     usage.usage,
     keys.keys,
     policies.policies,
-    *(later.budget, later.reviews),
+    later.budget,
+    reviews.reviews,
     audit.audit,
     doctor.doctor,
 )
