@@ -18,6 +18,7 @@ from services.inference.engine.flow import build_flow, destination, resolution_s
 from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.prompt_cache import Conditions
 from services.inference.engine.request import DrawRequest
+from services.inference.engine.speed import Tensors
 
 MAX_SHIFT = 1.15  # this pipeline's own default where the scheduler's configuration says nothing
 PATCH = 2  # latents are packed PATCH x PATCH into a token
@@ -63,17 +64,21 @@ class Flux(LatentFamily):
     def _expected(self, sampling: LatentSampling, prediction: torch.Tensor, output: Any) -> torch.Tensor:
         return destination(sampling.scheduler, prediction, output[0])
 
-    def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
-        timesteps = torch.cat([s.timestep.expand(s.rows) for s in batch]).to(self._dtype) / TIMESTEPS
-        words = conditions["encoder_hidden_states"].shape[1]
-        output: torch.Tensor = batch[0].denoiser(
-            hidden_states=torch.cat([s.latents for s in batch]),
-            timestep=timesteps,
-            guidance=conditions.get("guidance"),
-            encoder_hidden_states=conditions["encoder_hidden_states"],
-            pooled_projections=conditions["pooled_projections"],
-            txt_ids=torch.zeros(words, 3, device=self.device, dtype=self._dtype),
-            img_ids=self._positions(batch[0].request),
+    def _inputs(self, batch: Sequence[LatentSampling], conditions: Conditions) -> dict[str, torch.Tensor]:
+        inputs = super()._inputs(batch, conditions)
+        words = torch.zeros(inputs["encoder_hidden_states"].shape[1], 3, device=self.device, dtype=self._dtype)
+        time = inputs["timestep"].to(self._dtype) / TIMESTEPS
+        return {**inputs, "timestep": time, "txt_ids": words, "img_ids": self._positions(batch[0].request)}
+
+    def _forward(self, denoiser: Any, inputs: Tensors) -> torch.Tensor:
+        output: torch.Tensor = denoiser(
+            hidden_states=inputs["sample"],
+            timestep=inputs["timestep"],
+            guidance=inputs.get("guidance"),
+            encoder_hidden_states=inputs["encoder_hidden_states"],
+            pooled_projections=inputs["pooled_projections"],
+            txt_ids=inputs["txt_ids"],
+            img_ids=inputs["img_ids"],
             return_dict=False,
         )[0]
         return output

@@ -6,7 +6,7 @@ siblings, to the byte for a request that runs alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -14,11 +14,11 @@ from diffusers import StableDiffusionPipeline
 
 from services.inference.engine.controls import Controls
 from services.inference.engine.family_latent import LatentFamily
-from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.manifest import Model
 from services.inference.engine.prompt_cache import Conditions
 from services.inference.engine.request import DrawRequest
 from services.inference.engine.schedulers import build
+from services.inference.engine.speed import Tensors
 
 WITHOUT_CHECKER = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
 
@@ -48,16 +48,13 @@ class StableDiffusion(LatentFamily):
     def _told(self, request: DrawRequest) -> Conditions:
         return self._controls.told(request)
 
-    def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
-        inputs = torch.cat(
-            [s.scheduler.scale_model_input(torch.cat([s.latents] * s.classes), s.timestep) for s in batch]
-        )
-        timesteps = torch.cat([s.timestep.to(torch.float32).expand(s.rows) for s in batch]).to(self.device)
-        words = {"encoder_hidden_states": conditions["encoder_hidden_states"], "return_dict": False}
+    def _forward(self, denoiser: Any, inputs: Tensors) -> torch.Tensor:
+        sample, timestep = inputs["sample"], inputs["timestep"]
+        words = {"encoder_hidden_states": inputs["encoder_hidden_states"], "return_dict": False}
 
         def control(net: Any, image: torch.Tensor, scale: torch.Tensor) -> Any:
-            return net(inputs, timesteps, controlnet_cond=image, conditioning_scale=scale, **words)
+            return net(sample, timestep, controlnet_cond=image, conditioning_scale=scale, **words)
 
-        told = self._controls.residuals(conditions, control)
-        output: torch.Tensor = batch[0].denoiser(inputs, timesteps, **words, **told)[0]
+        told = self._controls.residuals(inputs, control)
+        output: torch.Tensor = denoiser(sample, timestep, **words, **told)[0]
         return output

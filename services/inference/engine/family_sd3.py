@@ -6,7 +6,6 @@ Sources: `StableDiffusion3Pipeline` and its image-to-image and inpaint siblings 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from services.inference.engine.flow import build_flow, destination, resolution_s
 from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.prompt_cache import Conditions
 from services.inference.engine.request import DrawRequest
+from services.inference.engine.speed import Tensors
 
 PROMPT_TOKENS = 256  # that T5 reads, this pipeline's own default
 MAX_SHIFT = 1.16  # this pipeline's own default where the scheduler's configuration says nothing
@@ -56,12 +56,12 @@ class StableDiffusion3(LatentFamily):
     def _expected(self, sampling: LatentSampling, prediction: torch.Tensor, output: Any) -> torch.Tensor:
         return destination(sampling.scheduler, prediction, output[0])
 
-    def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
-        output: torch.Tensor = batch[0].denoiser(
-            hidden_states=torch.cat([s.latents for s in batch for _ in range(s.classes)]),
-            timestep=torch.cat([s.timestep.expand(s.rows) for s in batch]),
-            encoder_hidden_states=conditions["encoder_hidden_states"],
-            pooled_projections=conditions["pooled_projections"],
+    def _forward(self, denoiser: Any, inputs: Tensors) -> torch.Tensor:
+        output: torch.Tensor = denoiser(
+            hidden_states=inputs["sample"],
+            timestep=inputs["timestep"],
+            encoder_hidden_states=inputs["encoder_hidden_states"],
+            pooled_projections=inputs["pooled_projections"],
             return_dict=False,
         )[0]
         return output

@@ -6,19 +6,19 @@ Sources: `StableDiffusionXLPipeline` and its image-to-image and inpaint siblings
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 
 from services.inference.engine.family_latent import LatentFamily
-from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.loading import widen_vae
 from services.inference.engine.manifest import Model
 from services.inference.engine.prompt_cache import Conditions
 from services.inference.engine.request import DrawRequest
 from services.inference.engine.schedulers import build
+from services.inference.engine.speed import Tensors
 
 
 class StableDiffusionXL(LatentFamily):
@@ -57,14 +57,12 @@ class StableDiffusionXL(LatentFamily):
         size = (request.height, request.width)
         return {"time_ids": torch.tensor([[*size, 0, 0, *size]], device=self.device, dtype=self._dtype)}
 
-    def _denoise(self, batch: Sequence[LatentSampling], conditions: Conditions) -> torch.Tensor:
-        inputs = [s.scheduler.scale_model_input(torch.cat([s.latents] * s.classes), s.timestep) for s in batch]
-        timesteps = torch.cat([s.timestep.to(torch.float32).expand(s.rows) for s in batch])
-        output: torch.Tensor = batch[0].denoiser(
-            torch.cat(inputs),
-            timesteps.to(self.device),
-            encoder_hidden_states=conditions["encoder_hidden_states"],
-            added_cond_kwargs={"text_embeds": conditions["text_embeds"], "time_ids": conditions["time_ids"]},
+    def _forward(self, denoiser: Any, inputs: Tensors) -> torch.Tensor:
+        output: torch.Tensor = denoiser(
+            inputs["sample"],
+            inputs["timestep"],
+            encoder_hidden_states=inputs["encoder_hidden_states"],
+            added_cond_kwargs={"text_embeds": inputs["text_embeds"], "time_ids": inputs["time_ids"]},
             return_dict=False,
         )[0]
         return output

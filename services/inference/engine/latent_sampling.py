@@ -59,6 +59,15 @@ class LatentSampling:
         return self.timesteps[self.step]
 
 
+def sample_of(sampling: LatentSampling) -> torch.Tensor:
+    """The rows that the denoiser looks at: the latents, once for each class, as wide as the scheduler wants them."""
+    sample = torch.cat([sampling.latents] * sampling.classes)
+    if flows(sampling.scheduler):
+        return sample
+    scaled: torch.Tensor = sampling.scheduler.scale_model_input(sample, sampling.timestep)
+    return scaled
+
+
 def compared(prediction: torch.Tensor, sampling: LatentSampling) -> torch.Tensor:
     """The prediction of a request's rows, guided by its own scale where it has two classes."""
     if sampling.classes == 1:

@@ -14,17 +14,29 @@ from services.inference.engine.manifest import Model
 
 def load_pipeline(pipeline_class: Any, model: Model, device: str, options: Mapping[str, Any]) -> Any:
     """The pipeline on its device. OSError or ValueError of diffusers when weights are missing or broken."""
-    weights = model.manifest.weights
-    dtype = torch.float32 if device == "cpu" else getattr(torch, model.manifest.dtype)
+    manifest, weights = model.manifest, model.manifest.weights
+    spread = {"device_map": manifest.device_map} if manifest.device_map and device != "cpu" else {}
     quiet()
     pipeline = pipeline_class.from_pretrained(
         str(model.weights_folder or weights.hub),
         revision=weights.revision if weights.hub else None,
-        dtype=dtype,
+        dtype=torch.float32 if device == "cpu" else getattr(torch, manifest.dtype),
+        **spread,
         **options,
-        **dict.fromkeys(model.manifest.leave_out),
+        **dict.fromkeys(manifest.leave_out),
     )
-    return pipeline.to(device)
+    return pipeline if spread else placed(pipeline, manifest.offload, device)
+
+
+def placed(pipeline: Any, offload: str, device: str) -> Any:
+    """The pipeline on its device, or in host memory with its weights coming to the device when they are needed."""
+    if offload == "none" or device == "cpu":
+        return pipeline.to(device)
+    if offload == "model":
+        pipeline.enable_model_cpu_offload(device=device)
+    else:
+        pipeline.enable_sequential_cpu_offload(device=device)
+    return pipeline
 
 
 def widen_vae(pipeline: Any) -> None:

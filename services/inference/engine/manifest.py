@@ -165,6 +165,12 @@ class Manifest(_Part):
         return self
 
     @model_validator(mode="after")
+    def _one_placement(self) -> Self:
+        if self.device_map and self.offload != "none":
+            raise ValueError("`device_map` and `offload` exclude each other")
+        return self
+
+    @model_validator(mode="after")
     def _fused_without_loras(self) -> Self:
         if self.fuse_qkv and self.loras:
             raise ValueError("`loras` do not fit a model with `fuse_qkv`")
