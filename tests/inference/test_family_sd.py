@@ -16,10 +16,11 @@ from PIL import Image
 from services.inference.catalog import Models
 from services.inference.engine.errors import ModelNotLoaded
 from services.inference.engine.families import device_memory, load_family
-from services.inference.engine.family_sd import SdSampling, StableDiffusion
+from services.inference.engine.family_latent import LatentSampling
+from services.inference.engine.family_sd import StableDiffusion
 from services.inference.engine.manifest import read_model
 from services.inference.engine.request import DrawRequest, Wanted
-from services.inference.engine.schedulers import SCHEDULERS, build
+from services.inference.engine.schedulers import build, fitting
 from tests.inference.tiny import lib, write_tiny_model
 
 
@@ -33,7 +34,7 @@ def request(models: Models, **wanted: Any) -> DrawRequest:
     return models.settle(Wanted("tiny", "red star", **wanted), "")
 
 
-def run(family: StableDiffusion, batch: Sequence[SdSampling]) -> None:
+def run(family: StableDiffusion, batch: Sequence[LatentSampling]) -> None:
     """Every sampling to its end, in shared passes."""
     while unfinished := [s for s in batch if s.step < s.steps]:
         for sampling, prediction in zip(unfinished, family.predict(unfinished), strict=True):
@@ -68,7 +69,7 @@ def reference(models: Models, drawing: DrawRequest) -> list[np.ndarray[Any, Any]
     return [(image * 255).round().astype(int) for image in images]
 
 
-@pytest.mark.parametrize("scheduler", list(SCHEDULERS))
+@pytest.mark.parametrize("scheduler", fitting(flow=False))
 def test_alone_it_is_the_bare_pipeline(family: StableDiffusion, models: Models, scheduler: str) -> None:
     drawing = request(models, scheduler=scheduler, seed=11, steps=6, count=2, negative_prompt="blue", width=40)
     ours, theirs = draw(family, drawing), reference(models, drawing)
@@ -86,7 +87,7 @@ def test_picture_i_is_drawn_from_seed_plus_i(family: StableDiffusion, models: Mo
         assert abs(draw(family, request(models, seed=seed))[0] - picture).max() <= 2
 
 
-@pytest.mark.parametrize("scheduler", list(SCHEDULERS))
+@pytest.mark.parametrize("scheduler", fitting(flow=False))
 def test_company_of_other_steps_and_guidance_changes_little(
     family: StableDiffusion, models: Models, scheduler: str
 ) -> None:

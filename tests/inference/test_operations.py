@@ -1,0 +1,227 @@
+"""Every operation under the step scheduler draws what diffusers' own pipeline of that operation draws."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from services.inference.catalog import Models
+from services.inference.engine.canvas import canvas_of
+from services.inference.engine.errors import EngineError, ModelNotLoaded, RequestRefused
+from services.inference.engine.families import load_family, use_threads
+from services.inference.engine.family_latent import LatentSampling
+from services.inference.engine.family_sd import StableDiffusion
+from services.inference.engine.manifest import Lora, read_models
+from services.inference.engine.request import ControlInput, DrawRequest, LoraUse, Margins, Wanted
+from services.inference.engine.schedulers import build, fitting
+from tests.inference.tiny_extras import half, load, png, scene, write_tiny_model_with_extras
+
+# Adapters of one set are laid over the model one after another; peft supposes that this may be a mistake.
+pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
+
+Pictures = list[np.ndarray[Any, Any]]
+
+ALONE = {"inpaint": 1, "outpaint": 1}  # of 255: what may differ from the bare pipeline, by rounding; else nothing
+SHARED = 2  # what company may change
+
+PICTURE = png(scene(1))
+OPERATIONS: dict[str, dict[str, Any]] = {
+    "text_to_image": {},
+    "image_to_image": {"image": PICTURE, "strength": 0.5},
+    "inpaint": {"image": PICTURE, "mask": png(half()), "strength": 0.7},
+    "outpaint": {"image": PICTURE, "margins": Margins(left=8, bottom=16)},
+    "control": {"controls": (ControlInput("edges", png(scene(2)), 0.8),)},
+    "upscale": {"image": PICTURE, "upscale_factor": 2},
+}
+BOTH_LORAS = (LoraUse("style.one", 0.7), LoraUse("two", -0.4))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    use_threads(1)
+    return write_tiny_model_with_extras(tmp_path_factory.mktemp("operations") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def models(folder: Path) -> Models:
+    return Models(read_models(folder.parent), draw_seed=lambda: 1234)
+
+
+@pytest.fixture(scope="module")
+def family(models: Models) -> StableDiffusion:
+    family = load_family(models.by_id["tiny"], "cpu")
+    assert isinstance(family, StableDiffusion)
+    return family
+
+
+def request(models: Models, operation: str = "text_to_image", **wanted: Any) -> DrawRequest:
+    values = {"prompt": "red star", "operation": operation, "steps": 6, "seed": 11, **OPERATIONS[operation], **wanted}
+    return models.settle(Wanted("tiny", **values), "")
+
+
+def draw(family: StableDiffusion, *requests: DrawRequest) -> Pictures:
+    samplings = [family.begin(each) for each in requests]
+    run(family, samplings)
+    return [pixels(family.picture(s, index)) for s in samplings for index in range(s.request.count)]
+
+
+def run(family: StableDiffusion, batch: Sequence[LatentSampling]) -> None:
+    """Every sampling to its end, in shared passes."""
+    while unfinished := [s for s in batch if s.step < s.steps]:
+        assert len({s.shape for s in unfinished}) == 1
+        for sampling, prediction in zip(unfinished, family.predict(unfinished), strict=True):
+            family.advance(sampling, prediction)
+
+
+def pixels(data: bytes) -> np.ndarray[Any, Any]:
+    return np.asarray(Image.open(io.BytesIO(data))).astype(int)
+
+
+def difference(some: Pictures, others: Pictures) -> int:
+    return max(int(abs(one - other).max()) for one, other in zip(some, others, strict=True))
+
+
+def reference(folder: Path, drawing: DrawRequest) -> Pictures:
+    """The same request through the `__call__` of diffusers' pipeline for it."""
+    canvas = canvas_of(drawing)
+    size = {"width": drawing.width, "height": drawing.height}
+    parts: dict[str, Any] = {}
+    if canvas is None:
+        class_name, inputs = "StableDiffusionPipeline", size
+        if drawing.controls:
+            class_name = "StableDiffusionControlNetPipeline"
+            nets = [_control(folder, control.kind) for control in drawing.controls]
+            images = [Image.open(io.BytesIO(control.image)) for control in drawing.controls]
+            parts["controlnet"] = nets if len(nets) > 1 else nets[0]
+            scales = [control.scale for control in drawing.controls]
+            inputs |= {
+                "image": images if len(nets) > 1 else images[0],
+                "controlnet_conditioning_scale": scales if len(nets) > 1 else scales[0],
+            }
+    elif canvas.mask is None:
+        class_name, inputs = "StableDiffusionImg2ImgPipeline", {"image": canvas.image, "strength": drawing.strength}
+        inputs["image"] = canvas.image.resize((drawing.width, drawing.height), Image.Resampling.LANCZOS)
+    else:
+        class_name = "StableDiffusionInpaintPipeline"
+        inputs = {**size, "image": canvas.image, "mask_image": canvas.mask, "strength": drawing.strength}
+    pipeline = load(folder, class_name, **parts)
+    for use in drawing.loras:
+        pipeline.load_lora_weights(str(folder / "loras" / use.lora_id.split(".")[-1]), adapter_name=use.lora_id[:3])
+    if drawing.loras:
+        pipeline.set_adapters([use.lora_id[:3] for use in drawing.loras], [use.scale for use in drawing.loras])
+    pipeline.scheduler = build(drawing.scheduler, pipeline.scheduler.config, drawing.steps, "cpu")
+    pictures = pipeline(
+        prompt=drawing.prompt, negative_prompt=drawing.negative_prompt, num_inference_steps=drawing.steps,
+        guidance_scale=drawing.guidance, num_images_per_prompt=drawing.count,
+        generator=[torch.Generator("cpu").manual_seed(seed) for seed in drawing.seeds], output_type="np", **inputs,
+    ).images  # fmt: skip
+    return [(picture * 255).round().astype(int) for picture in pictures]
+
+
+def _control(folder: Path, kind: str) -> Any:
+    from tests.inference.tiny import lib
+
+    return lib.ControlNetModel.from_pretrained(str(folder / "controls" / kind), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("scheduler", fitting(flow=False))
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_alone_it_is_the_bare_pipeline(
+    family: StableDiffusion, models: Models, folder: Path, operation: str, scheduler: str
+) -> None:
+    drawing = request(models, operation, scheduler=scheduler, negative_prompt="blue")
+    assert difference(draw(family, drawing), reference(folder, drawing)) <= ALONE.get(drawing.operation, 0)
+
+
+@pytest.mark.parametrize("loras", [BOTH_LORAS[:1], BOTH_LORAS], ids=["one", "both"])
+@pytest.mark.parametrize("operation", ["text_to_image", "inpaint", "control"])
+def test_adapters_are_the_bare_pipelines(
+    family: StableDiffusion, models: Models, folder: Path, operation: str, loras: tuple[LoraUse, ...]
+) -> None:
+    drawing = request(models, operation, loras=loras)
+    drawn = draw(family, drawing)
+    assert difference(drawn, reference(folder, drawing)) <= ALONE.get(drawing.operation, 0)
+    assert difference(drawn, draw(family, request(models, operation))) > SHARED
+
+
+def test_two_controls_are_the_bare_pipelines(family: StableDiffusion, models: Models, folder: Path) -> None:
+    controls = (ControlInput("edges", png(scene(2)), 0.8), ControlInput("depth", png(scene(3)), 0.3))
+    drawing = request(models, "control", controls=controls)
+    drawn = draw(family, drawing)
+    assert difference(drawn, reference(folder, drawing)) <= ALONE.get(drawing.operation, 0)
+    assert difference(drawn, draw(family, request(models, "control"))) > SHARED
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("loras", [(), BOTH_LORAS], ids=["plain", "adapters"])
+def test_company_changes_little(
+    family: StableDiffusion, models: Models, operation: str, loras: tuple[LoraUse, ...]
+) -> None:
+    mine = request(models, operation, loras=loras)
+    size = {"width": mine.width, "height": mine.height}
+    other = {"loras": loras, "seed": 5, "steps": 9, "guidance": 2.0, "scheduler": "euler_a", "prompt": "a blue dot"}
+    mates = [request(models, operation, **other)]
+    if operation != "control":  # what begins from noise and what begins from an image share passes too
+        mates.append(request(models, loras=loras, count=2, guidance=1.0, **size))
+    else:
+        mates.append(request(models, "control", controls=(ControlInput("edges", png(scene(7)), 1.7),)))
+    if loras and operation == "control":
+        mates.pop()
+    assert difference(draw(family, mine, *mates)[:1], draw(family, mine)) <= SHARED
+
+
+def test_each_picture_of_an_image_request_has_its_own_seed(family: StableDiffusion, models: Models) -> None:
+    together = draw(family, request(models, "inpaint", seed=4, count=2))
+    assert difference(together[:1], draw(family, request(models, "inpaint", seed=4))) <= SHARED
+    assert difference(together[1:], draw(family, request(models, "inpaint", seed=5))) <= SHARED
+
+
+def test_an_adapter_comes_and_goes_while_others_draw(family: StableDiffusion, models: Models) -> None:
+    plain, adapted = request(models), request(models, loras=BOTH_LORAS[:1])
+    before = draw(family, adapted)
+    running = family.begin(adapted)
+    family.adapters.put("style.one", Lora(path="loras/two"))
+    try:
+        assert difference(draw(family, adapted), before) > SHARED
+        run(family, [running])
+        assert difference([pixels(family.picture(running, 0))], before) == 0
+        family.adapters.remove("style.one")
+        with pytest.raises(ModelNotLoaded, match=r"style\.one of tiny is not known"):
+            family.begin(adapted)
+        assert difference(draw(family, plain), before) > SHARED
+    finally:
+        family.adapters.put("style.one", Lora(path="loras/one"))
+    assert difference(draw(family, adapted), before) == 0
+
+
+@pytest.mark.parametrize(
+    ("wanted", "match"),
+    [
+        ({"loras": (LoraUse("foreign"),)}, "lora foreign of tiny .*does not fit"),
+        ({"loras": (LoraUse("two"), LoraUse("torn"))}, "lora torn of tiny could not be loaded"),
+        ({"loras": (LoraUse("gone"),)}, "lora gone of tiny has no weights"),
+        ({"controls": (ControlInput("foreign", PICTURE),)}, "control foreign of tiny could not be loaded.*another"),
+        ({"controls": (ControlInput("gone", PICTURE),)}, "control gone of tiny could not be loaded: nothing at"),
+    ],
+)
+def test_adapters_that_do_not_load_or_fit_are_a_clear_error(
+    family: StableDiffusion, models: Models, wanted: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(ModelNotLoaded, match=match):
+        family.begin(request(models, **wanted))
+    draw(family, request(models))
+
+
+def test_a_torn_image_is_refused_by_name(family: StableDiffusion, models: Models) -> None:
+    torn = png(scene(1, (128, 128)))[:600]
+    with pytest.raises(RequestRefused, match="image: the image is broken"):
+        family.begin(request(models, "image_to_image", image=torn, width=32, height=32))
+    with pytest.raises(EngineError, match=r"controls\[0\]\.image"):
+        family.begin(request(models, "control", controls=(ControlInput("edges", torn),)))
