@@ -17,6 +17,7 @@ from services.inference.catalog import Models
 from services.inference.config import InferenceSettings
 from services.inference.engine.manifest import ManifestError
 from services.inference.engines import build_engine
+from services.inference.wishes import Wishes
 
 
 async def main(stopping: asyncio.Event) -> None:
@@ -33,9 +34,10 @@ async def main(stopping: asyncio.Event) -> None:
 
         keys = CachedKeys(RemoteKeyVerifier(router))
         checks = {"router": lambda: check_connected(router, "router")}
-        engine = build_engine(settings, models.by_id)
+        wishes = Wishes(settings.model_wishes)
+        engine = build_engine(settings, models.by_id, wishes.unwanted)
         config = ServerConfig(settings.host, settings.grpc_port, settings.drain_seconds, MESSAGE_BYTES)
-        inference = Inference(config, Outside(models, engine, keys, token, checks))
+        inference = Inference(config, Outside(models, engine, keys, token, wishes, checks))
         await bus.start()
         await bus.on_signal(KEY_REVOKED, keys.forget)
         await inference.start()

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from imagemesh.inference.v1 import inference_service_pb2
 from imagemesh.inference.v1.inference_service_pb2_grpc import add_InferenceServiceServicer_to_server
 
 from mesh.auth import Authenticator, KeyVerifier
+from mesh.process import Background
 from mesh.server import Server, ServerConfig
 from services.inference.catalog import Models
-from services.inference.engine.errors import EngineUnavailable
-from services.inference.engines.base import Engine, State, Status
+from services.inference.engines.base import Engine
+from services.inference.residents import Residents
 from services.inference.service import InferenceService
+from services.inference.wishes import Wishes
 
 SERVICE = inference_service_pb2.DESCRIPTOR.services_by_name["InferenceService"]
 MESSAGE_BYTES = 128 * 1024 * 1024  # a request with every image it may carry: one, a mask and four controls of 20 MiB
@@ -24,12 +27,13 @@ Check = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Outside:
-    """What the service stands on. checks: further named health services."""
+    """What the service stands on. wishes: which models operators unloaded. checks: further named health services."""
 
     models: Models
     engine: Engine
     keys: KeyVerifier
     mesh_token: str = field(repr=False)
+    wishes: Wishes = field(default_factory=Wishes)
     checks: Mapping[str, Check] = field(default_factory=dict)
 
 
@@ -38,29 +42,24 @@ class Inference:
 
     def __init__(self, config: ServerConfig, outside: Outside) -> None:
         engine = outside.engine
-        per_model = {
-            MODEL_HEALTH + own.model.manifest.id: _model_check(engine, own.model.manifest.id) for own in outside.models
-        }
-        checks = {"readiness": engine.ready, **per_model, **outside.checks}
+        residents = Residents(outside.models, engine, outside.wishes)
+        per_model = {MODEL_HEALTH + name: partial(residents.check, name) for name in outside.models.by_id}
+        checks: dict[str, Check] = {"readiness": engine.ready, **per_model, **outside.checks}
         self._engine = engine
+        self._keeping = Background("keep models", residents.keep)
         self.server = Server(config, Authenticator(outside.mesh_token, outside.keys), checks)
-        self.server.add(SERVICE, InferenceService(outside.models, engine), add_InferenceServiceServicer_to_server)
+        self.server.add(
+            SERVICE, InferenceService(outside.models, engine, residents), add_InferenceServiceServicer_to_server
+        )
 
     async def start(self) -> None:
         """The engine first, then the server; neither waits for models."""
         await self._engine.start()
         await self.server.start()
+        self._keeping.start()
 
     async def stop(self) -> None:
         """Lets running calls end, then the engine."""
         await self.server.stop()
+        await self._keeping.stop()
         await self._engine.stop()
-
-
-def _model_check(engine: Engine, model_id: str) -> Check:
-    async def check() -> None:
-        status = (await engine.statuses()).get(model_id, Status(State.UNLOADED))
-        if status.state is not State.READY:
-            raise EngineUnavailable(status.error or f"{model_id} is {status.state.value}")
-
-    return check

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from services.inference.engine.errors import ModelNotLoaded, ModelUnknown
-from services.inference.engine.manifest import Model, read_models
+from services.inference.engine.manifest import ManifestError, Model, read_model, read_models
 from services.inference.engine.request import SEEDS, DrawRequest, Wanted
 from services.inference.engine.settling import settle
 
@@ -51,6 +51,18 @@ class Models:
         """The model; ModelUnknown lists the nearest names."""
         if model_id not in self._models:
             raise ModelUnknown(model_id, difflib.get_close_matches(model_id, self._models, n=3, cutoff=0.4))
+        return self._models[model_id]
+
+    def refresh(self, model_id: str) -> OwnModel:
+        """Reads the model's manifest again and hashes its weights, before they are loaded anew; blocks.
+
+        ModelNotLoaded when the `model.yaml` is wrong now; the old one then stays.
+        """
+        try:
+            model = read_model(self.get(model_id).model.folder)
+        except ManifestError as error:
+            raise ModelNotLoaded(str(error)) from error
+        self._models[model_id] = OwnModel(model, _version(model))
         return self._models[model_id]
 
     def settle(self, wanted: Wanted, version: str) -> DrawRequest:

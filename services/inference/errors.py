@@ -19,8 +19,14 @@ from mesh.errors import (
 from services.inference.engine import errors as engine
 
 
+FIELDS = {"image": "images[0]"}  # what the contract calls them, where the engine calls them otherwise
+
+
 def _refused(error: engine.RequestRefused) -> MeshError:
-    return InvalidArgument(str(error), violations=[FieldViolation(v.field, v.fix) for v in error.violations])
+    found = [
+        FieldViolation(FIELDS.get(violation.field, violation.field), violation.fix) for violation in error.violations
+    ]
+    return InvalidArgument(str(error), violations=found)
 
 
 def _unknown(error: engine.ModelUnknown) -> MeshError:

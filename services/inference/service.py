@@ -9,23 +9,25 @@ from typing import Any
 from imagemesh.inference.v1 import inference_service_pb2 as messages
 from imagemesh.inference.v1 import inference_service_pb2_grpc
 
-from mesh.errors import unimplemented
 from mesh.ids import new_id
 from mesh.paging import decode_token, encode_token, page_size
-from services.inference import wire
+from mesh.validation import Rule, check, length
+from services.inference import wire, wire_model
 from services.inference.catalog import Models, OwnModel
-from services.inference.engines.base import Busy, Engine, State, Status
+from services.inference.engines.base import Busy, Engine, State
 from services.inference.errors import engine_errors
+from services.inference.residents import Residents
 
 LIST = "inference.models"
-ABSENT = Status(State.UNLOADED)
+MODEL_RULES = (Rule("model_id", length(1, 64), "must name a model"),)
 
 
 class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
     """`imagemesh.inference.v1.InferenceService`."""
 
-    def __init__(self, models: Models, engine: Engine) -> None:
+    def __init__(self, models: Models, engine: Engine, residents: Residents) -> None:
         self._models = models
+        self._residents = residents
         self._engine = engine
 
     async def Generate(
@@ -45,29 +47,37 @@ class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
         """The models by id, with what the engine says of each."""
         page, token = _page(list(self._models), request)
         with engine_errors():
-            statuses = await self._engine.statuses()
-        models = [wire.model_message(own, statuses.get(own.model.manifest.id, ABSENT)) for own in page]
+            statuses = await self._residents.statuses()
+        models = [wire_model.model_message(own, statuses[own.model.manifest.id]) for own in page]
         return messages.ListModelsResponse(models=models, next_page_token=token)
 
     async def GetCapacity(self, request: messages.GetCapacityRequest, context: Any) -> messages.GetCapacityResponse:
         """How busy the loaded models are."""
         with engine_errors():
-            return wire.capacity_message(self._engine.name, await self._busy(request.model_id))
+            return wire_model.capacity_message(self._engine.name, await self._busy(request.model_id))
 
     async def LoadModel(self, request: messages.LoadModelRequest, context: Any) -> messages.LoadModelResponse:
-        """Later."""
-        raise unimplemented("LoadModel", "models load when the service starts")
+        """Answers once the model draws, or with why it does not."""
+        check(request, MODEL_RULES)
+        with engine_errors():
+            status = await self._residents.load(request.model_id)
+            return messages.LoadModelResponse(
+                model=wire_model.model_message(self._models.get(request.model_id), status)
+            )
 
     async def UnloadModel(self, request: messages.UnloadModelRequest, context: Any) -> messages.UnloadModelResponse:
-        """Later."""
-        raise unimplemented("UnloadModel", "models stay loaded until the service stops")
+        """Answers once the model's memory is free."""
+        check(request, MODEL_RULES)
+        with engine_errors():
+            status = await self._residents.unload(request.model_id)
+            own = self._models.get(request.model_id)
+            return messages.UnloadModelResponse(model=wire_model.model_message(own, status))
 
     async def _busy(self, model_id: str) -> dict[str, Busy]:
         if model_id:
             return {model_id: await self._engine.busy(self._models.get(model_id).model.manifest.id)}
-        statuses = await self._engine.statuses()
-        names = [own.model.manifest.id for own in self._models]
-        ready = [name for name in names if statuses.get(name, ABSENT).state is State.READY]
+        statuses = await self._residents.statuses()
+        ready = [name for name, status in statuses.items() if status.state is State.READY]
         return {name: await self._engine.busy(name) for name in ready}
 
 

@@ -3,57 +3,91 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from google.type.money_pb2 import Money
-from imagemesh.inference.v1 import generation_pb2, inference_service_pb2, model_pb2
+from imagemesh.inference.v1 import generation_pb2, inference_service_pb2
 from imagemesh.type.v1 import image_pb2
 
-from mesh.errors import FieldViolation, Unimplemented, invalid
-from mesh.validation import Rule, between, check, length, refuse, refuse_set
-from services.inference.catalog import OwnModel
+from mesh.errors import FieldViolation
+from mesh.validation import Rule, between, check, length, refuse
 from services.inference.engine.facts import Fact, Finished, Picture, Preview, Progress, Stage
-from services.inference.engine.manifest import Manifest
-from services.inference.engine.request import DrawRequest, Wanted
-from services.inference.engines.base import Busy, State, Status
+from services.inference.engine.request import (
+    MAX_CONTROLS,
+    MAX_LORAS,
+    ControlInput,
+    DrawRequest,
+    Lane,
+    LoraUse,
+    Margins,
+    Wanted,
+)
 
 CHUNK_BYTES = 1024 * 1024
 PNG = "image/png"
 TEXT_TO_IMAGE = "text_to_image"
-LATER_OPERATIONS = ("image_to_image", "inpaint", "outpaint", "control", "edit", "upscale", "remove_background")
+UPSCALE = "upscale"
+PREVIEWS = 5  # of each image, where they are asked for
+MAX_IMAGE_BYTES = 20 * 1024 * 1024
+LANES = {
+    inference_service_pb2.LANE_UNSPECIFIED: Lane.INTERACTIVE,
+    inference_service_pb2.LANE_INTERACTIVE: Lane.INTERACTIVE,
+    inference_service_pb2.LANE_BATCH: Lane.BATCH,
+}
 
 
 def _zero_or(low: int, high: int) -> Callable[[int], bool]:
     return lambda value: value == 0 or low <= value <= high
 
 
+def _inline(image: image_pb2.ImageSource) -> bool:
+    return 0 < len(image.inline) <= MAX_IMAGE_BYTES
+
+
+def _guides(controls: Iterable[inference_service_pb2.ControlInput]) -> bool:
+    return all(_inline(control.image) for control in controls)
+
+
+def _scales(low: float, high: float) -> Callable[[Iterable[Any]], bool]:
+    return lambda inputs: all(low <= each.scale <= high for each in inputs)
+
+
+def _sides(margins: inference_service_pb2.Margins) -> bool:
+    return all(0 <= side <= 2000 for side in (margins.left, margins.top, margins.right, margins.bottom))
+
+
+IMAGE_FIX = "must be inline, 1 byte to 20 MiB: this service fetches nothing"
 GENERATE_RULES = (
     Rule("request_id", length(0, 128), "must be at most 128 characters"),
     Rule("model_id", length(1, 64), "must name a model"),
-    Rule("prompt", length(1, 32_000), "must be 1 to 32,000 characters"),
+    Rule("prompt", length(0, 32_000), "must be 1 to 32,000 characters"),
     Rule("negative_prompt", length(0, 32_000), "must be at most 32,000 characters"),
     Rule("width", _zero_or(16, 8192), "must be 16 to 8192 pixels, or 0 for the model's default"),
     Rule("height", _zero_or(16, 8192), "must be 16 to 8192 pixels, or 0 for the model's default"),
     Rule("count", between(0, 8), "must be 1 to 8, or 0 for 1"),
     Rule("steps", between(1, 150), "must be 1 to 150, or unset for the model's default"),
     Rule("guidance", between(0, 30), "must be 0 to 30, or unset for the model's default"),
+    Rule("strength", between(0, 1), "must be 0 to 1, or unset for the operation's default"),
+    Rule("images", lambda images: len(images) <= 1, "give at most one"),
+    Rule("images", lambda images: all(map(_inline, images)), IMAGE_FIX),
+    Rule("mask", _inline, IMAGE_FIX),
+    Rule("controls", lambda controls: len(controls) <= MAX_CONTROLS, f"give at most {MAX_CONTROLS}"),
+    Rule("controls", _guides, f"each image {IMAGE_FIX}"),
+    Rule("controls", _scales(0, 2), "each scale must be 0 to 2"),
+    Rule("loras", lambda loras: len(loras) <= MAX_LORAS, f"give at most {MAX_LORAS}"),
+    Rule("loras", _scales(-4, 4), "each scale must be -4 to 4"),
+    Rule("margins", _sides, "must be 0 to 2000 pixels a side"),
+    Rule("upscale_factor", _zero_or(2, 8), "must be 2 to 8, or 0 for the model's first"),
+    Rule("lane", lambda lane: lane in LANES, "must be INTERACTIVE or BATCH"),
 )
-GENERATE_LATER = {
-    "strength": "leave it unset",
-    "images": "only text to image is served for now",
-    "mask": "only text to image is served for now",
-    "controls": "leave it empty",
-    "loras": "leave it empty",
-    "previews": "leave it false",
-}
+PROMPT_NEEDED = Rule("prompt", bool, "must be 1 to 32,000 characters")
 
 
 def wanted(request: inference_service_pb2.GenerateRequest, request_id: str) -> Wanted:
     """The request as the engine understands it; `request_id` is used when the caller gives none."""
-    check(request, GENERATE_RULES)
-    refuse_set(request, GENERATE_LATER)
-    _check_operation(request.operation)
+    operation = request.operation or TEXT_TO_IMAGE
+    check(request, GENERATE_RULES if operation == UPSCALE else (PROMPT_NEEDED, *GENERATE_RULES))
     if bool(request.width) != bool(request.height):
         fix = "give both width and height, or neither"
         refuse((FieldViolation("width", fix), FieldViolation("height", fix)))
@@ -62,7 +96,7 @@ def wanted(request: inference_service_pb2.GenerateRequest, request_id: str) -> W
         prompt=request.prompt,
         request_id=request.request_id or request_id,
         negative_prompt=request.negative_prompt,
-        operation=request.operation or TEXT_TO_IMAGE,
+        operation=operation,
         width=request.width or None,
         height=request.height or None,
         count=request.count or 1,
@@ -70,16 +104,28 @@ def wanted(request: inference_service_pb2.GenerateRequest, request_id: str) -> W
         steps=request.steps if request.HasField("steps") else None,
         guidance=request.guidance if request.HasField("guidance") else None,
         scheduler=request.scheduler,
+        image=request.images[0].inline if request.images else None,
+        mask=request.mask.inline if request.HasField("mask") else None,
+        strength=request.strength if request.HasField("strength") else None,
+        margins=_margins(request.margins),
+        controls=tuple(map(_control, request.controls)),
+        loras=tuple(map(_lora, request.loras)),
+        upscale_factor=request.upscale_factor or None,
+        lane=LANES[request.lane],
+        previews=PREVIEWS if request.previews else 0,
     )
 
 
-def _check_operation(operation: str) -> None:
-    if operation in LATER_OPERATIONS:
-        fix = f"use {TEXT_TO_IMAGE}"
-        text = f"operation {operation} belongs to a later version of imagemesh: {fix}"
-        raise Unimplemented(text, violations=(FieldViolation("operation", fix),), metadata={"field": "operation"})
-    if operation not in ("", TEXT_TO_IMAGE):
-        raise invalid("operation", f"must be {TEXT_TO_IMAGE}, or empty for it")
+def _margins(margins: inference_service_pb2.Margins) -> Margins:
+    return Margins(margins.left, margins.top, margins.right, margins.bottom)
+
+
+def _control(control: inference_service_pb2.ControlInput) -> ControlInput:
+    return ControlInput(control.kind, control.image.inline, control.scale if control.HasField("scale") else 1.0)
+
+
+def _lora(lora: inference_service_pb2.LoraInput) -> LoraUse:
+    return LoraUse(lora.lora_id, lora.scale if lora.HasField("scale") else 1.0)
 
 
 class Answer:
@@ -152,79 +198,3 @@ def _duration(nanoseconds: int) -> Duration:
     duration = Duration()
     duration.FromNanoseconds(nanoseconds)
     return duration
-
-
-STATES = {
-    State.LOADING: model_pb2.MODEL_STATE_LOADING,
-    State.READY: model_pb2.MODEL_STATE_READY,
-    State.FAILED: model_pb2.MODEL_STATE_FAILED,
-    State.UNLOADED: model_pb2.MODEL_STATE_UNLOADED,
-}
-POLICIES = {"snap": model_pb2.SIZE_POLICY_SNAP, "refuse": model_pb2.SIZE_POLICY_REFUSE}
-
-
-def model_message(own: OwnModel, status: Status) -> model_pb2.Model:
-    """A model as the contract shows it."""
-    manifest = own.model.manifest
-    return model_pb2.Model(
-        model_id=manifest.id,
-        model_version=own.version,
-        display_name=manifest.display_name,
-        family=manifest.family,
-        state=STATES[status.state],
-        error=status.error,
-        capabilities=manifest.capabilities,
-        size=_size_limits(manifest),
-        max_count=manifest.max_count,
-        default_steps=manifest.defaults.steps,
-        max_steps=manifest.max_steps,
-        default_guidance=manifest.defaults.guidance,
-        default_scheduler=manifest.defaults.scheduler,
-        schedulers=manifest.schedulers,
-        license=manifest.license,
-        gpu_second_price=_money(manifest.gpu_second_price_usd),
-    )
-
-
-def _size_limits(manifest: Manifest) -> model_pb2.SizeLimits:
-    size = manifest.size
-    default = image_pb2.ImageSize(width=manifest.defaults.width, height=manifest.defaults.height)
-    return model_pb2.SizeLimits(
-        min=size.min, max=size.max, factor=size.factor, policy=POLICIES[size.policy], default_size=default
-    )
-
-
-def _money(decimal: str) -> Money | None:
-    if not decimal:
-        return None
-    units, _, fraction = decimal.partition(".")
-    return Money(currency_code="USD", units=int(units), nanos=int(fraction.ljust(9, "0")))
-
-
-def capacity_message(engine: str, busy: dict[str, Busy]) -> inference_service_pb2.GetCapacityResponse:
-    """The engines of the given models, and each of their devices once."""
-    models = [_model_capacity(name, each) for name, each in busy.items()]
-    memories = {each.memory.device: each.memory for each in busy.values()}
-    devices = [
-        model_pb2.DeviceMemory(device=m.device, total_bytes=m.total, used_bytes=m.used) for m in memories.values()
-    ]
-    return inference_service_pb2.GetCapacityResponse(
-        running=sum(model.running for model in models),
-        waiting=sum(model.waiting for model in models),
-        slots=sum(model.slots for model in models),
-        models=models,
-        devices=devices,
-        engine=engine,
-    )
-
-
-def _model_capacity(name: str, busy: Busy) -> model_pb2.ModelCapacity:
-    load = busy.load
-    return model_pb2.ModelCapacity(
-        model_id=name,
-        running=load.running,
-        waiting=load.waiting,
-        slots=load.slots,
-        waiting_limit=load.waiting_limit,
-        steps_done=load.steps_done,
-    )

@@ -26,7 +26,7 @@ UNIMPLEMENTED: dict[str, set[str]] = {
         "ListEvaluations",
         "CancelEvaluation",
     },
-    "imagemesh.inference.v1.InferenceService": {"LoadModel", "UnloadModel"},
+    "imagemesh.inference.v1.InferenceService": set(),
     "imagemesh.moderation.v1.ModerationService": set(),
     "imagemesh.moderation.v1.ReviewService": set(),
     "imagemesh.moderation.v1.AuditService": set(),

@@ -129,16 +129,17 @@ async def kept_triton(
     remove_shared_memory(tmp_path)
 
 
-async def build(name: str, models: Models, request: pytest.FixtureRequest) -> Engine:
+async def build(name: str, models: Models, request: pytest.FixtureRequest, unload_seconds: float = 60.0) -> Engine:
     if name == "inprocess":
         from services.inference.engine.host import HostConfig
         from services.inference.engines.inprocess import InProcessEngine
 
-        return InProcessEngine(HostConfig(slots=SLOTS, waiting=WAITING, threads=1), models.by_id)
+        host = HostConfig(slots=SLOTS, waiting=WAITING, threads=1)
+        return InProcessEngine(host, models.by_id, unload_seconds=unload_seconds)
     from services.inference.engines.triton import TritonConfig, TritonEngine
 
     triton: RunningTriton = request.getfixturevalue("triton")
-    return TritonEngine(TritonConfig(triton.target, silence_seconds=0.5))
+    return TritonEngine(TritonConfig(triton.target, silence_seconds=0.5, unload_seconds=unload_seconds))
 
 
 async def until_drawing(engine: Engine, model_id: str = "tiny", failed_is_final: bool = True) -> None:

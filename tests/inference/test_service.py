@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,7 +24,7 @@ from mesh.channel import ChannelConfig, open_channel
 from mesh.errors import MeshError
 from mesh.server import ServerConfig
 from mesh.status import from_rpc_error
-from services.inference.assembly import Inference, Outside
+from services.inference.assembly import MESSAGE_BYTES, Inference, Outside
 from services.inference.catalog import Models
 from services.inference.engine.errors import (
     EngineError,
@@ -32,10 +33,14 @@ from services.inference.engine.errors import (
     EngineUnavailable,
     ModelNotLoaded,
 )
-from services.inference.engine.facts import Fact, Finished, Load, Memory, Picture, Progress, Stage
-from services.inference.engine.request import DrawRequest
+from services.inference.engine.facts import Fact, Finished, Load, Memory, Picture, Preview, Progress, Stage
+from services.inference.engine.manifest import Model
+from services.inference.engine.request import ControlInput, DrawRequest, Lane, LoraUse, Margins
 from services.inference.engines.base import Busy, Engine, State, Status
+from services.inference.wire import PREVIEWS
 from tests.inference.conftest import build, eventually, until_drawing
+from tests.inference.guided import guided_model
+from tests.router.fakes.pictures import draw
 
 pytestmark = pytest.mark.timeout(180)
 TOKEN = "a mesh token for tests"
@@ -50,6 +55,9 @@ class FakeEngine:
         self.asked: list[DrawRequest] = []
         self.failure: EngineError | None = None
         self.picture = b"picture" * 200_000
+        self.preview: Preview | None = None
+        self.loads: list[str] = []
+        self.states = {"tiny": Status(State.READY), "absent": Status(State.FAILED, "no weights")}
 
     async def start(self) -> None: ...
 
@@ -58,6 +66,8 @@ class FakeEngine:
     async def draw(self, request: DrawRequest) -> AsyncGenerator[Fact, None]:
         self.asked.append(request)
         yield Progress(0, request.steps)
+        if self.preview is not None:
+            yield self.preview
         if self.failure is not None:
             raise self.failure
         for index, seed in enumerate(request.seeds):
@@ -65,11 +75,20 @@ class FakeEngine:
         stages = (Stage("queue", 0, 2_000_000_000, {}), Stage("denoise", 2_000_000_000, 5_500_000_000, {}))
         yield Finished(request.steps, 3.25, stages)
 
+    async def load(self, model: Model) -> None:
+        self.loads.append(model.manifest.id)
+        if self.failure is not None:
+            raise self.failure
+        self.states[model.manifest.id] = Status(State.READY)
+
+    async def unload(self, model_id: str) -> None:
+        self.states[model_id] = Status(State.UNLOADED)
+
     async def busy(self, model_id: str) -> Busy:
         return Busy(Load(1, 2, 3, 4, 5), Memory("cpu", 100, 40))
 
     async def statuses(self) -> dict[str, Status]:
-        return {"tiny": Status(State.READY), "absent": Status(State.FAILED, "no weights")}
+        return dict(self.states)
 
     async def ready(self) -> None:
         if self.failure is not None:
@@ -90,7 +109,9 @@ class Served:
 
 @asynccontextmanager
 async def served(models: Models, engine: Engine) -> AsyncIterator[Served]:
-    inference = Inference(ServerConfig(drain_seconds=1), Outside(models, engine, Keys(), TOKEN))
+    inference = Inference(
+        ServerConfig(drain_seconds=1, message_bytes=MESSAGE_BYTES), Outside(models, engine, Keys(), TOKEN)
+    )
     async with AsyncExitStack() as closing:
         closing.push_async_callback(inference.stop)
         await inference.start()
@@ -109,6 +130,12 @@ def fake() -> FakeEngine:
 async def stub(models: Models, fake: FakeEngine) -> AsyncIterator[Any]:
     async with served(models, fake) as running:
         yield running.stub
+
+
+@pytest.fixture
+def guided(tmp_path: Path) -> Models:
+    """A model without weights that does everything."""
+    return Models({"guided": guided_model(tmp_path / "guided")}, draw_seed=lambda: 7)
 
 
 def wanted(**changes: Any) -> messages.GenerateRequest:
@@ -155,6 +182,7 @@ async def test_defaults_come_from_the_model(stub: Any, fake: FakeEngine) -> None
     assert asked.request_id.startswith("draw_")
 
 
+PNG = image_pb2.ImageSource(inline=draw(32, 1))
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"model_id": ""}, "model_id"),
     ({"prompt": ""}, "prompt"),
@@ -176,6 +204,22 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"guidance": float("nan")}, "guidance"),
     ({"scheduler": "magic"}, "scheduler"),
     ({"operation": "dance"}, "operation"),
+    ({"operation": "inpaint", "images": [PNG]}, "operation"),
+    ({"strength": 1.5}, "strength"),
+    ({"images": [image_pb2.ImageSource(asset_id="ast_1")]}, "images"),
+    ({"images": [PNG, PNG]}, "images"),
+    ({"images": [image_pb2.ImageSource(inline=b"no picture")]}, "images[0]"),
+    ({"mask": image_pb2.ImageSource(url="https://example.org/m.png")}, "mask"),
+    ({"controls": [messages.ControlInput(kind="edges")]}, "controls"),
+    ({"controls": [messages.ControlInput(kind="edges", image=PNG)] * 5}, "controls"),
+    ({"controls": [messages.ControlInput(kind="edges", image=PNG, scale=3)]}, "controls"),
+    ({"controls": [messages.ControlInput(kind="lines", image=PNG)]}, "controls[0].kind"),
+    ({"loras": [messages.LoraInput(lora_id="ink", scale=4.5)]}, "loras"),
+    ({"loras": [messages.LoraInput(lora_id="ink")] * 9}, "loras"),
+    ({"loras": [messages.LoraInput(lora_id="unknown")]}, "loras[0].lora_id"),
+    ({"margins": messages.Margins(left=2001)}, "margins"),
+    ({"upscale_factor": 1}, "upscale_factor"),
+    ({"lane": 7}, "lane"),
 ]
 
 
@@ -186,24 +230,6 @@ async def test_a_wrong_field_is_named(stub: Any, fake: FakeEngine, changes: dict
     assert field in [violation.field for violation in error.violations]
     assert all(violation.description for violation in error.violations)
     assert not fake.asked
-
-
-LATER: list[tuple[dict[str, Any], str]] = [
-    ({"strength": 0.5}, "strength"),
-    ({"images": [image_pb2.ImageSource(asset_id="ast_1")]}, "images"),
-    ({"mask": image_pb2.ImageSource(asset_id="ast_1")}, "mask"),
-    ({"controls": [messages.ControlInput(kind="edges")]}, "controls"),
-    ({"loras": [messages.LoraInput(lora_id="ink")]}, "loras"),
-    ({"previews": True}, "previews"),
-    ({"operation": "inpaint"}, "operation"),
-]
-
-
-@pytest.mark.parametrize(("changes", "field"), LATER)
-async def test_what_belongs_to_later_is_refused_and_named(stub: Any, changes: dict[str, Any], field: str) -> None:
-    error = await refusal(stub.Generate(wanted(**changes)))
-    assert (error.code.name, error.reason) == ("UNIMPLEMENTED", "NOT_IMPLEMENTED")
-    assert error.metadata["field"] == field
 
 
 @pytest.mark.parametrize(
@@ -262,12 +288,83 @@ async def test_capacity_of_the_models_that_draw(stub: Any) -> None:
     assert [(d.device, d.total_bytes, d.used_bytes) for d in capacity.devices] == [("cpu", 100, 40)]
 
 
-async def test_loading_by_rpc_is_for_later(stub: Any) -> None:
-    for call in (
-        stub.LoadModel(messages.LoadModelRequest(model_id="tiny")),
-        stub.UnloadModel(messages.UnloadModelRequest(model_id="tiny")),
-    ):
-        assert (await refusal(call)).reason == "NOT_IMPLEMENTED"
+async def test_a_model_is_loaded_and_unloaded_by_rpc(stub: Any, fake: FakeEngine) -> None:
+    told = (await stub.UnloadModel(messages.UnloadModelRequest(model_id="tiny"))).model
+    assert (told.model_id, told.state) == ("tiny", model_pb2.MODEL_STATE_UNLOADED)
+    assert "by an operator" in told.error
+    assert (await stub.GetCapacity(messages.GetCapacityRequest())).slots == 0
+    for _ in range(2):  # the second finds it loaded
+        told = (await stub.LoadModel(messages.LoadModelRequest(model_id="tiny"))).model
+        assert (told.state, told.error) == (model_pb2.MODEL_STATE_READY, "")
+    assert fake.loads == ["tiny"]
+
+
+async def test_a_model_that_cannot_be_loaded_says_why(stub: Any, fake: FakeEngine) -> None:
+    fake.failure = ModelNotLoaded("its weights are torn")
+    error = await refusal(stub.LoadModel(messages.LoadModelRequest(model_id="absent")))
+    assert (error.code.name, error.reason) == ("FAILED_PRECONDITION", "MODEL_NOT_LOADED")
+    assert error.message == "its weights are torn"
+
+
+@pytest.mark.parametrize("call", ["Load", "Unload"])
+async def test_only_known_models_are_loaded(stub: Any, fake: FakeEngine, call: str) -> None:
+    rpc, request = getattr(stub, f"{call}Model"), getattr(messages, f"{call}ModelRequest")
+    error = await refusal(rpc(request(model_id="tinny")))
+    assert (error.reason, error.metadata["nearest"]) == ("MODEL_NOT_FOUND", "tiny")
+    assert (await refusal(rpc(request()))).reason == "INVALID_FIELD"
+    assert not fake.loads
+
+
+async def test_a_request_with_everything_reaches_the_engine(guided: Models, fake: FakeEngine) -> None:
+    fake.preview = Preview(0, 2, b"rough")
+    other = image_pb2.ImageSource(inline=draw(32, 2))
+    request = wanted(
+        model_id="guided",
+        operation="inpaint",
+        images=[PNG],
+        mask=other,
+        strength=0.5,
+        controls=[messages.ControlInput(kind="edges", image=other, scale=0)],
+        loras=[messages.LoraInput(lora_id="oil", scale=-1), messages.LoraInput(lora_id="ink")],
+        previews=True,
+        lane=messages.LANE_BATCH,
+    )
+    async with served(guided, fake) as running:
+        answers = [answer async for answer in running.stub.Generate(request)]
+        outpaint = wanted(model_id="guided", operation="outpaint", images=[PNG], margins=messages.Margins(top=8))
+        async for _ in running.stub.Generate(outpaint):
+            pass
+        upscale = wanted(model_id="guided", operation="upscale", images=[PNG], prompt="", upscale_factor=3)
+        async for _ in running.stub.Generate(upscale):
+            pass
+    [preview] = [answer.preview for answer in answers if answer.WhichOneof("event") == "preview"]
+    assert (preview.image_index, preview.step, preview.data, preview.media_type) == (0, 2, b"rough", "image/jpeg")
+    inpainted, outpainted, upscaled = fake.asked
+    assert (inpainted.operation, inpainted.image, inpainted.mask) == ("inpaint", PNG.inline, other.inline)
+    assert inpainted.controls == (ControlInput("edges", other.inline, 0.0),)
+    assert inpainted.loras == (LoraUse("ink", 1.0), LoraUse("oil", -1.0))
+    assert (inpainted.strength, inpainted.lane, inpainted.previews) == (0.5, Lane.BATCH, PREVIEWS)
+    assert (outpainted.margins, outpainted.height, outpainted.lane) == (Margins(top=8), 40, Lane.INTERACTIVE)
+    assert (upscaled.prompt, upscaled.width, upscaled.height, upscaled.previews) == ("", 96, 96, 0)
+
+
+async def test_what_a_model_is_guided_by_is_listed(guided: Models, fake: FakeEngine) -> None:
+    async with served(guided, fake) as running:
+        [told] = (await running.stub.ListModels(messages.ListModelsRequest())).models
+    assert (list(told.controls), list(told.loras)) == (["edges"], ["ink", "oil"])
+    assert list(told.upscale_factors) == [2, 3, 4]
+    assert set(told.capabilities) >= {"inpaint", "control", "upscale"}
+
+
+async def test_images_up_to_the_contracts_size_arrive(guided: Models, fake: FakeEngine) -> None:
+    large = image_pb2.ImageSource(inline=PNG.inline + bytes(20 * 1024 * 1024 - len(PNG.inline)))
+    request = wanted(model_id="guided", operation="inpaint", images=[large], mask=large)
+    async with served(guided, fake) as running:
+        async for _ in running.stub.Generate(request):
+            pass
+        request.images[0].inline += b"0"
+        assert (await refusal(running.stub.Generate(request))).reason == "INVALID_FIELD"
+    assert len(fake.asked[0].image or b"") == 20 * 1024 * 1024
 
 
 @pytest.mark.parametrize(("role", "lists"), [("caller", False), ("operator", True)])

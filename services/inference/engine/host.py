@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from dataclasses import dataclass
 from functools import partial
+
+import torch
 
 from services.inference.engine.admission import Limits
 from services.inference.engine.engine import StepEngine
 from services.inference.engine.facts import Memory
-from services.inference.engine.families import device_memory, load_family, pick_device, release_memory, use_threads
+from services.inference.engine.families import device_memory, load_family, pick_device, use_threads
+from services.inference.engine.limits import limits_of
 from services.inference.engine.manifest import Model
+
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -30,10 +37,22 @@ class LoadedModel:
     engine: StepEngine
     device: str
 
-    def close(self) -> None:
-        """Ends what is drawn and gives the weights' memory back; blocks for the step in progress."""
+    def close(self, patience: float = 0.0) -> None:
+        """Ends what is drawn and gives the weights' memory back; blocks.
+
+        `patience`: seconds that running and waiting drawings may take to end by themselves.
+        """
+        ends = time.monotonic() + patience
+        while self._busy() and time.monotonic() < ends:
+            time.sleep(POLL_SECONDS)
         self.engine.stop()
-        release_memory(self.device)
+        gc.collect()
+        if self.device != "cpu":
+            torch.cuda.empty_cache()
+
+    def _busy(self) -> bool:
+        load = self.engine.load()
+        return bool(load.running or load.waiting)
 
     def memory(self) -> Memory:
         """The memory of the model's device."""
@@ -44,7 +63,9 @@ def host_model(model: Model, config: HostConfig) -> LoadedModel:
     """Loads the weights and starts the engine; ModelNotLoaded says why that failed. Takes seconds."""
     device = config.device or pick_device()
     family = load_family(model, device)
-    limits = Limits(slots=config.slots, waiting=config.waiting, rows=2 * model.manifest.max_batch)
+    limits = limits_of(
+        model.manifest, family, Limits(slots=config.slots, waiting=config.waiting), device_memory(device)
+    )
     engine = StepEngine(family, limits, partial(use_threads, config.threads))
     engine.start()
     return LoadedModel(model, engine, device)

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Protocol
 
 from services.inference.engine.facts import Fact, Load, Memory
+from services.inference.engine.manifest import Model
 from services.inference.engine.request import DrawRequest
 
 
@@ -53,6 +54,19 @@ class Engine(Protocol):
         Raises EngineFull, ModelNotLoaded, EngineFailed, EngineUnavailable.
         """
         ...
+
+    async def load(self, model: Model) -> None:
+        """Brings a model into memory and returns once it draws; one that is loaded stays as it is.
+
+        ModelNotLoaded says why it failed, EngineFull when too many loads wait. Canceling does not stop the loading.
+        """
+
+    async def unload(self, model_id: str) -> None:
+        """Takes a model out of memory and returns once that is free.
+
+        New drawings are refused at once; running ones may end first, within the engine's patience, and are then ended
+        with EngineUnavailable. Nothing happens to a model that is not loaded. Canceling does not stop it.
+        """
 
     async def busy(self, model_id: str) -> Busy:
         """How busy it is. ModelNotLoaded when there is nothing to ask."""

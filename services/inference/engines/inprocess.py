@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 from mesh import telemetry
-from mesh.process import Background
 from services.inference.engine.errors import EngineError, EngineUnavailable, ModelNotLoaded
 from services.inference.engine.facts import Fact, Finished
 from services.inference.engine.host import HostConfig, LoadedModel, host_model
 from services.inference.engine.manifest import Model
 from services.inference.engine.request import DrawRequest
 from services.inference.engines.base import Busy, State, Status
+from services.inference.engines.turns import Turns
 from services.inference.spans import record_stages
-
-SPARE = 16  # facts of a request besides its steps and pictures; some schedulers add a step
 
 log = telemetry.logger(__name__)
 
@@ -27,21 +27,31 @@ class InProcessEngine:
 
     name = "inprocess"
 
-    def __init__(self, config: HostConfig, models: Mapping[str, Model]) -> None:
+    def __init__(
+        self,
+        config: HostConfig,
+        models: Mapping[str, Model],
+        unwanted: AbstractSet[str] = frozenset(),
+        unload_seconds: float = 60.0,
+    ) -> None:
+        """`unwanted` models are not loaded at start. `unload_seconds`: what running drawings get at an unload."""
         self._config = config
-        self._models = models
+        self._unload_seconds = unload_seconds
+        self._at_start = [model for name, model in models.items() if model.has_weights and name not in unwanted]
         self._hosted: dict[str, LoadedModel] = {}
         self._statuses = {name: _first_status(model) for name, model in models.items()}
+        self._statuses.update({model.manifest.id: Status(State.LOADING) for model in self._at_start})
         self._loader = ThreadPoolExecutor(1, "load")
-        self._loading = Background("load-models", self._load_all)
+        self._turns = Turns()
 
     async def start(self) -> None:
         """Begins to load."""
-        self._loading.start()
+        for model in self._at_start:
+            self._turns.begin(model.manifest.id, partial(self._load, model))
 
     async def stop(self) -> None:
         """Waits for the step in progress and ends everything with EngineUnavailable."""
-        await self._loading.stop()
+        await self._turns.stop()
         hosted = list(self._hosted.values())
         self._hosted.clear()
         for model in hosted:
@@ -50,7 +60,7 @@ class InProcessEngine:
 
     async def draw(self, request: DrawRequest) -> AsyncGenerator[Fact, None]:
         """See the port. The queue is bounded by the facts that one request can have."""
-        facts: asyncio.Queue[Fact | EngineError] = asyncio.Queue(request.steps + request.count + SPARE)
+        facts: asyncio.Queue[Fact | EngineError] = asyncio.Queue(request.most_facts)
         engine = self._engine_of(request.model_id).engine
         work = engine.submit(request, self._bridge(facts))
         try:
@@ -63,6 +73,14 @@ class InProcessEngine:
                     return
         finally:
             engine.cancel(work)
+
+    async def load(self, model: Model) -> None:
+        """See the port."""
+        await self._turns.take(model.manifest.id, partial(self._load, model))
+
+    async def unload(self, model_id: str) -> None:
+        """See the port."""
+        await self._turns.take(model_id, partial(self._unload, model_id))
 
     async def busy(self, model_id: str) -> Busy:
         """See the port."""
@@ -100,23 +118,33 @@ class InProcessEngine:
 
         return sink
 
-    async def _load_all(self) -> None:
-        for name, status in list(self._statuses.items()):
-            if status.state is State.LOADING:
-                self._statuses[name] = await self._load(name)
-
-    async def _load(self, name: str) -> Status:
+    async def _load(self, model: Model) -> None:
+        name = model.manifest.id
+        if name in self._hosted:
+            return
+        self._statuses[name] = Status(State.LOADING)
         loop = asyncio.get_running_loop()
         try:
-            self._hosted[name] = await loop.run_in_executor(self._loader, host_model, self._models[name], self._config)
+            self._hosted[name] = await loop.run_in_executor(self._loader, host_model, model, self._config)
         except ModelNotLoaded as error:
-            log.error("model failed to load", model=name, error=str(error))
-            return Status(State.FAILED, str(error))
+            self._statuses[name] = Status(State.FAILED, str(error))
+            raise
+        except BaseException:  # the service stops, or the machine has no memory left
+            self._statuses[name] = Status(State.FAILED, "loading was broken off")
+            raise
+        self._statuses[name] = Status(State.READY)
         log.info("model loaded", model=name)
-        return Status(State.READY)
+
+    async def _unload(self, model_id: str) -> None:
+        hosted = self._hosted.pop(model_id, None)
+        self._statuses[model_id] = Status(State.UNLOADED)
+        if hosted is None:
+            return
+        await asyncio.to_thread(hosted.close, self._unload_seconds)
+        log.info("model unloaded", model=model_id)
 
 
 def _first_status(model: Model) -> Status:
     if model.has_weights:
-        return Status(State.LOADING)
+        return Status(State.UNLOADED)
     return Status(State.UNLOADED, f"{model.manifest.id} has no weights in {model.weights_folder}")

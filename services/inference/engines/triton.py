@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -17,11 +18,13 @@ from mesh import telemetry
 from services.inference.engine import codec
 from services.inference.engine.errors import EngineError, EngineFailed, EngineUnavailable, ModelNotLoaded
 from services.inference.engine.facts import Fact, Finished
+from services.inference.engine.manifest import Model
 from services.inference.engine.request import DrawRequest
 from services.inference.engines.base import Busy, State, Status
-from services.inference.engines.triton_reload import Reloader
+from services.inference.engines.turns import Turns
 from services.inference.triton_shim import protocol
 
+POLL_SECONDS = 0.05
 STATES = {"READY": State.READY, "LOADING": State.LOADING, "UNLOADING": State.UNLOADED}
 CHANNEL_OPTIONS = [
     ("grpc.keepalive_time_ms", 10_000),
@@ -33,17 +36,21 @@ CHANNEL_OPTIONS = [
 ]
 
 
+log = telemetry.logger(__name__)
+
+
 @dataclass(frozen=True)
 class TritonConfig:
     """target: Triton's gRPC address. call_seconds: deadline of short calls. draw_seconds: of a drawing, waiting
     included. silence_seconds: after so long without a fact Triton is asked whether it still knows the request.
-    load_seconds: longest reload of a model whose stub died."""
+    load_seconds: longest load of a model. unload_seconds: what running drawings get at an unload."""
 
     target: str
     call_seconds: float = 5.0
     draw_seconds: float = 3600.0
     silence_seconds: float = 5.0
     load_seconds: float = 600.0
+    unload_seconds: float = 60.0
 
 
 class TritonEngine:
@@ -54,7 +61,8 @@ class TritonEngine:
     def __init__(self, config: TritonConfig) -> None:
         self._config = config
         self._connection: Any = None
-        self._reloader = Reloader(self._reload)
+        self._turns = Turns()
+        self._unloading: set[str] = set()
 
     async def start(self) -> None:
         """Opens the connection; Triton need not be there yet."""
@@ -62,7 +70,7 @@ class TritonEngine:
 
     async def stop(self) -> None:
         """Closes the connection; running drawings end with EngineUnavailable."""
-        await self._reloader.stop()
+        await self._turns.stop()
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -79,6 +87,14 @@ class TritonEngine:
             finally:
                 stream.cancel()
 
+    async def load(self, model: Model) -> None:
+        """See the port."""
+        await self._turns.take(model.manifest.id, partial(self._load, model))
+
+    async def unload(self, model_id: str) -> None:
+        """See the port."""
+        await self._turns.take(model_id, partial(self._unload, model_id))
+
     async def busy(self, model_id: str) -> Busy:
         """See the port. A model that refuses this question has lost its stub, so it is reloaded."""
         try:
@@ -86,7 +102,8 @@ class TritonEngine:
                 async with asyncio.timeout(self._config.call_seconds):
                     return await self._ask(model_id)
         except RefusedError:
-            self._reloader.begin(model_id)
+            log.warning("model does not answer, reloading", model=model_id)
+            self._turns.begin(model_id, partial(self._reload, model_id))
             raise
 
     async def statuses(self) -> dict[str, Status]:
@@ -112,8 +129,8 @@ class TritonEngine:
             stream.cancel()
 
     async def _seen(self, model_id: str, told: Status) -> Status:
-        if model_id in self._reloader:
-            return Status(State.LOADING)
+        if model_id in self._turns:
+            return Status(State.UNLOADED if model_id in self._unloading else State.LOADING)
         if told.state is not State.READY:
             return told
         try:
@@ -121,6 +138,46 @@ class TritonEngine:
         except EngineError as error:
             return Status(State.FAILED, str(error))
         return told
+
+    async def _load(self, model: Model) -> None:
+        name = model.manifest.id
+        try:
+            with translated():
+                await self._client.load_model(name, client_timeout=self._config.load_seconds)
+        except EngineFailed as error:
+            raise ModelNotLoaded(load_failure(str(error))) from error
+        log.info("model loaded", model=name)
+
+    async def _unload(self, model_id: str) -> None:
+        self._unloading.add(model_id)
+        try:
+            with translated():
+                await self._drain(model_id)
+                await self._client.unload_model(model_id, client_timeout=self._config.call_seconds)
+                await self._until_gone(model_id)
+        finally:
+            self._unloading.discard(model_id)
+        log.info("model unloaded", model=model_id)
+
+    async def _drain(self, model_id: str) -> None:
+        """Triton itself would wait for running drawings as long as they take."""
+        patience = self._config.unload_seconds
+        stream = self._stream(model_id, protocol.DRAIN, b"", {protocol.PATIENCE: str(patience)})
+        try:
+            async with asyncio.timeout(patience + self._config.call_seconds):
+                await self._next(stream, model_id)
+        except EngineError as error:  # it is not loaded, or its stub is dead: there is nothing to wait for
+            log.info("model could not be drained", model=model_id, reason=str(error))
+        finally:
+            stream.cancel()
+
+    async def _until_gone(self, model_id: str) -> None:
+        async with asyncio.timeout(self._config.load_seconds):
+            while True:
+                index = await self._client.get_model_repository_index(client_timeout=self._config.call_seconds)
+                if not any(model.name == model_id and model.state in STATES for model in index.models):
+                    return
+                await asyncio.sleep(POLL_SECONDS)
 
     async def _reload(self, model_id: str) -> None:
         with translated():
@@ -174,8 +231,8 @@ class TritonEngine:
             raise EngineUnavailable("Triton ended the stream early") from None
         if error is None:
             return result
-        if model_id in self._reloader:
-            raise EngineUnavailable(f"{model_id} is being loaded again")
+        if model_id in self._turns and model_id not in self._unloading:
+            raise EngineUnavailable(f"{model_id} is being loaded")
         ready = await self._client.is_model_ready(model_id, client_timeout=self._config.call_seconds)
         kind = RefusedError if ready else ModelNotLoaded
         raise kind(f"Triton refused the request: {error.message()}")
@@ -222,4 +279,9 @@ def _parts(result: Any) -> tuple[bytes, bytes]:
 def _status(state: str, reason: str) -> Status:
     if state in STATES:
         return Status(STATES[state])
-    return Status(State.FAILED, reason) if reason and reason != "unloaded" else Status(State.UNLOADED)
+    return Status(State.FAILED, load_failure(reason)) if reason and reason != "unloaded" else Status(State.UNLOADED)
+
+
+def load_failure(text: str) -> str:
+    """What the shim said when it failed, without Triton's and Python's words around it."""
+    return text.partition("\n\nAt:")[0].rpartition("ModelNotLoaded: ")[2].strip()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mesh import telemetry
 from services.inference.engine import codec
-from services.inference.engine.errors import EngineError
+from services.inference.engine.errors import EngineError, ModelNotLoaded
 from services.inference.engine.facts import Fact, Finished
 from services.inference.engine.host import HostConfig, host_model
 from services.inference.engine.manifest import read_model
@@ -38,11 +39,27 @@ class Session:
         self._telemetry = telemetry.start(telemetry.TelemetryConfig("triton", directory, config.otlp_endpoint))
         host = HostConfig(slots=config.slots, waiting=config.waiting, threads=config.threads)
         self._hosted = host_model(read_model(config.folder), host)
+        self._draining = False
 
     def answer(self, body: bytes, parameters: Mapping[str, str], send: Send, asked_to_stop: Callable[[], bool]) -> None:
         """Answers one request; returns before a drawing is done."""
-        if parameters.get(protocol.QUESTION) == protocol.LOAD:
+        question = parameters.get(protocol.QUESTION)
+        if question == protocol.LOAD:
             send(codec.encode_load(self._hosted.engine.load(), self._hosted.memory()), b"", True)
+        elif question == protocol.DRAIN:
+            self._draining = True
+            patience = float(parameters.get(protocol.PATIENCE, 0.0))
+            threading.Thread(target=self._drain, args=(patience, send), name="drain", daemon=True).start()
+        else:
+            self._draw(body, parameters, send, asked_to_stop)
+
+    def _drain(self, patience: float, send: Send) -> None:
+        self._hosted.close(patience)
+        send(b"{}", b"", True)
+
+    def _draw(self, body: bytes, parameters: Mapping[str, str], send: Send, asked_to_stop: Callable[[], bool]) -> None:
+        if self._draining:
+            send(*codec.encode_fact(ModelNotLoaded("the model is being unloaded")), True)
             return
         place = telemetry.TraceContext(
             parameters.get(protocol.TRACEPARENT, ""), parameters.get(protocol.TRACESTATE, "")

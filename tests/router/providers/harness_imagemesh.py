@@ -36,7 +36,7 @@ OPERATIONS: Mapping[str, Mapping[str, object]] = {
         "loras": [LoraInput(lora_id="ink", scale=0.5), LoraInput(lora_id="oil")],
     },
     "CONTROL": {**SIZED, "controls": [inference_service_pb2.ControlInput(kind="canny", image=IMAGE, scale=0.5)]},
-    "UPSCALE": {"images": [IMAGE], "upscale_factor": 8, "strength": 0.25},
+    "UPSCALE": {"images": [IMAGE], "upscale_factor": 4, "strength": 0.25},
 }
 """What is sent of an operation besides what all of them send; 0.6 is the nearest float."""
 INK = Lora("ink", 0.5)
