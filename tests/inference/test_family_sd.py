@@ -16,8 +16,8 @@ from PIL import Image
 from services.inference.catalog import Models
 from services.inference.engine.errors import ModelNotLoaded
 from services.inference.engine.families import device_memory, load_family
-from services.inference.engine.family_latent import LatentSampling
 from services.inference.engine.family_sd import StableDiffusion
+from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.manifest import read_model
 from services.inference.engine.request import DrawRequest, Wanted
 from services.inference.engine.schedulers import build, fitting

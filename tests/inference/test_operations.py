@@ -16,8 +16,8 @@ from services.inference.catalog import Models
 from services.inference.engine.canvas import canvas_of
 from services.inference.engine.errors import EngineError, ModelNotLoaded, RequestRefused
 from services.inference.engine.families import load_family, use_threads
-from services.inference.engine.family_latent import LatentSampling
 from services.inference.engine.family_sd import StableDiffusion
+from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.manifest import Lora, read_models
 from services.inference.engine.request import ControlInput, DrawRequest, LoraUse, Margins, Wanted
 from services.inference.engine.schedulers import build, fitting
@@ -91,7 +91,7 @@ def difference(some: Pictures, others: Pictures) -> int:
 def reference(folder: Path, drawing: DrawRequest) -> Pictures:
     """The same request through the `__call__` of diffusers' pipeline for it."""
     canvas = canvas_of(drawing)
-    size = {"width": drawing.width, "height": drawing.height}
+    size: dict[str, Any] = {"width": drawing.width, "height": drawing.height}
     parts: dict[str, Any] = {}
     if canvas is None:
         class_name, inputs = "StableDiffusionPipeline", size
@@ -165,11 +165,17 @@ def test_company_changes_little(
     family: StableDiffusion, models: Models, operation: str, loras: tuple[LoraUse, ...]
 ) -> None:
     mine = request(models, operation, loras=loras)
-    size = {"width": mine.width, "height": mine.height}
-    other = {"loras": loras, "seed": 5, "steps": 9, "guidance": 2.0, "scheduler": "euler_a", "prompt": "a blue dot"}
+    other: dict[str, Any] = {
+        "loras": loras,
+        "seed": 5,
+        "steps": 9,
+        "guidance": 2.0,
+        "scheduler": "euler_a",
+        "prompt": "a blue dot",
+    }
     mates = [request(models, operation, **other)]
     if operation != "control":  # what begins from noise and what begins from an image share passes too
-        mates.append(request(models, loras=loras, count=2, guidance=1.0, **size))
+        mates.append(request(models, loras=loras, count=2, guidance=1.0, width=mine.width, height=mine.height))
     else:
         mates.append(request(models, "control", controls=(ControlInput("edges", png(scene(7)), 1.7),)))
     if loras and operation == "control":

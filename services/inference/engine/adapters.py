@@ -66,6 +66,8 @@ class Adapters:
             del self._sets[uses]
 
     def _built(self, uses: Uses) -> Any:
+        if self._model.manifest.offload != "none" or self._model.manifest.device_map:
+            raise ModelNotLoaded(f"{self._model.manifest.id} takes no loras while its weights are offloaded or spread")
         variant = copy.copy(self._pipeline)
         for name in _adapted_parts(self._pipeline):
             setattr(variant, name, _sharing_weights(getattr(self._pipeline, name)))

@@ -26,14 +26,15 @@ IMAGE, SCALE = "control_image", "control_scale"
 class Controls:
     """The ControlNets of one model. One that cannot be loaded fails the requests that name it, and no others."""
 
-    def __init__(self, model: Model, unet: Any) -> None:
+    def __init__(self, model: Model, unet: Any, device: str) -> None:
         self._unet = unet
+        self._device = device
         self._nets: dict[str, Any] = {}
         self._images = VaeImageProcessor(do_convert_rgb=True, do_normalize=False)
         self.faults: dict[str, ModelNotLoaded] = {}
         for kind, control in model.manifest.controls.items():
             try:
-                self._nets[kind] = _loaded(model, control, unet)
+                self._nets[kind] = _loaded(model, control, unet).to(device)
             except Exception as error:  # noqa: BLE001 - the libraries have one for everything; the model draws without
                 text = f"control {kind} of {model.manifest.id} could not be loaded: {error}"
                 self.faults[kind] = ModelNotLoaded(text)
@@ -47,7 +48,7 @@ class Controls:
             image = picture(f"controls[{number}].image", control.image)
             pixels = self._images.preprocess(image, height=request.height, width=request.width)
             name = f"{number}.{control.kind}"
-            rows[f"{IMAGE}.{name}"] = pixels.to(device=self._unet.device, dtype=self._unet.dtype)
+            rows[f"{IMAGE}.{name}"] = pixels.to(device=self._device, dtype=self._unet.dtype)
             rows[f"{SCALE}.{name}"] = torch.full((1, 1, 1, 1), control.scale).to(rows[f"{IMAGE}.{name}"])
         return rows
 
@@ -75,8 +76,8 @@ def _loaded(model: Model, control: Control, unet: Any) -> Any:
         raise FileNotFoundError(f"nothing at {source}")
     net_class: Any = ControlNetModel
     net = net_class.from_pretrained(source, revision=control.revision or None, dtype=unet.dtype)
-    for name in ("in_channels", "cross_attention_dim", "block_out_channels"):
+    for name in ("cross_attention_dim", "block_out_channels"):
         theirs, ours = net.config[name], unet.config[name]
-        if name != "in_channels" and theirs != ours:
+        if theirs != ours:
             raise ValueError(f"it is for another model: {name} {theirs} where this one has {ours}")
-    return net.to(unet.device).eval()
+    return net.eval()

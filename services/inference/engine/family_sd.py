@@ -32,7 +32,7 @@ class StableDiffusion(LatentFamily):
 
     def __init__(self, model: Model, pipeline: Any, device: str) -> None:
         super().__init__(model, pipeline, device)
-        self._controls = Controls(model, pipeline.unet)
+        self._controls = Controls(model, pipeline.unet, device)
 
     def _schedule(self, request: DrawRequest) -> Any:
         return build(request.scheduler, self._pipe.scheduler.config, request.steps, self.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,3 +53,4 @@ def quiet() -> None:
     for library in libraries:
         library.disable_progress_bar()
         library.set_verbosity_error()
+    warnings.filterwarnings("ignore", "Already found a `peft_config` attribute")  # several adapters are no mistake here
