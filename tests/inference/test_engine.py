@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import random
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+from PIL import Image
 
 from services.inference.engine.admission import Limits
 from services.inference.engine.engine import StepEngine
@@ -18,8 +20,9 @@ from services.inference.engine.errors import (
     EngineFull,
     EngineUnavailable,
 )
-from services.inference.engine.facts import Fact, Finished, Picture, Progress
-from tests.inference.fake_family import DEADLINE_S, FakeFamily, Listener, drawing
+from services.inference.engine.facts import Fact, Finished, Picture, Preview, Progress
+from services.inference.engine.request import DrawRequest, Lane
+from tests.inference.fake_family import DEADLINE_S, FakeFamily, FakeSampling, Listener, drawing
 
 Start = Callable[[FakeFamily, Limits], StepEngine]
 
@@ -281,3 +284,125 @@ def test_nothing_is_stuck_after_many_requests_with_cancels_and_errors(start: Sta
         else:
             assert isinstance(end, Canceled)
     eventually(lambda: engine.load().requests == ())
+
+
+def batch(name: str, **changes: object) -> DrawRequest:
+    return drawing(name, lane=Lane.BATCH, **changes)
+
+
+def test_people_go_first_and_the_rest_still_goes(start: Start) -> None:
+    family = FakeFamily(gated=True)
+    engine = start(family, Limits(slots=1, waiting=100, share=2))
+    first = Listener(engine, drawing("first", steps=1))
+    arrive(family)
+    listeners = [Listener(engine, batch(f"b{number}", steps=1)) for number in range(3)]
+    listeners += [Listener(engine, drawing(f"p{number}", steps=1)) for number in range(6)]
+    family.open_for_ever()
+    assert all(isinstance(listener.end(), Finished) for listener in [first, *listeners])
+    assert [name for [name] in family.passes[1:]] == ["p0", "b0", "p1", "p2", "b1", "p3", "p4", "b2", "p5"]
+
+
+def test_while_people_wait_the_batch_lane_makes_fewer_steps(start: Start) -> None:
+    family = FakeFamily(gated=True)
+    engine = start(family, Limits(share=4))
+    long = Listener(engine, batch("long", steps=30))
+    arrive(family)
+    person = Listener(engine, drawing("person", steps=20))
+    eventually(lambda: person.work.phase.value == "denoise")
+    family.open(1000)
+    assert isinstance(person.end(), Finished)
+    with_person = [names for names in family.passes if "person" in names]
+    assert len(with_person) == 20
+    assert sum("long" in names for names in with_person) == 5
+    assert isinstance(long.end(), Finished)
+
+
+def test_the_batch_lane_leaves_slots_and_waiting_places_to_people(start: Start) -> None:
+    family = FakeFamily(gated=True)
+    engine = start(family, Limits(slots=4, waiting=4))
+    listeners = [Listener(engine, batch(f"b{number}")) for number in range(6)]
+    with pytest.raises(EngineFull):
+        Listener(engine, batch("one too many"))
+    assert (engine.load().running, engine.load().waiting) == (3, 3)
+    listeners += [Listener(engine, drawing("p0")), Listener(engine, drawing("p1"))]
+    assert (engine.load().running, engine.load().waiting) == (4, 4)
+    with pytest.raises(EngineFull):
+        Listener(engine, drawing("p2"))
+    family.open_for_ever()
+    assert all(isinstance(listener.end(), Finished) for listener in listeners)
+
+
+def test_what_does_not_fit_into_memory_waits_its_turn(start: Start) -> None:
+    family = FakeFamily(gated=True)
+    engine = start(family, Limits(memory=4 * 32 * 32, pixel_bytes=1.0))
+    small = Listener(engine, drawing("small", count=2))
+    arrive(family)
+    large = Listener(engine, drawing("large", count=2, guidance=2.0, steps=1))
+    late = Listener(engine, drawing("late", steps=1))
+    load = engine.load()
+    assert (load.running, load.waiting) == (1, 2)
+    assert (load.memory_promised, load.memory_limit) == (2 * 32 * 32, 4 * 32 * 32)
+    family.open_for_ever()
+    assert all(isinstance(listener.end(), Finished) for listener in (small, large, late))
+    assert family.passes == [*[["small"]] * 4, ["large"], ["late"]]
+
+
+def test_what_never_fits_into_memory_is_refused_at_once(start: Start) -> None:
+    engine = start(FakeFamily(), Limits(memory=3 * 2**20, pixel_bytes=1024.0))
+    with pytest.raises(EngineFull, match=r"needs 4 MiB on the device and there are 3 MiB"):
+        Listener(engine, drawing("large", count=4))
+    assert isinstance(Listener(engine, drawing("small")).end(), Finished)
+
+
+def test_previews_are_spread_over_the_steps(start: Start) -> None:
+    family = FakeFamily(gated=True)
+    listener = Listener(start(family, Limits()), drawing("a", steps=6, count=2, previews=2))
+    shown: list[Preview] = []
+    for _ in range(6):
+        arrive(family)
+        eventually(lambda: not listener.work.previewing)
+        family.open(1)
+    shown = [fact for fact in listener.all() if isinstance(fact, Preview)]
+    assert [(preview.index, preview.step) for preview in shown] == [(0, 2), (1, 2), (0, 4), (1, 4)]
+    for preview in shown:
+        assert preview.media_type == "image/jpeg"
+        assert len(preview.data) <= 64 * 1024
+        image = Image.open(io.BytesIO(preview.data))
+        assert image.format == "JPEG"
+        assert image.size == (256, 128)
+
+
+def test_a_preview_that_fails_costs_no_picture(start: Start) -> None:
+    engine = start(FakeFamily(), Limits())
+    assert isinstance(Listener(engine, drawing("a", prompt="fail look", previews=4)).end(), Finished)
+
+
+def test_a_cancel_reaches_what_has_not_been_read_yet(start: Start) -> None:
+    family = FakeFamily()
+    reading, go_on = threading.Event(), threading.Event()
+    begin = family.begin
+
+    def slowly(request: DrawRequest) -> FakeSampling:
+        reading.set()
+        assert go_on.wait(DEADLINE_S)
+        return begin(request)
+
+    family.begin = slowly  # type: ignore[method-assign]
+    engine = start(family, Limits())
+    first = Listener(engine, drawing("first"))
+    assert reading.wait(DEADLINE_S)
+    second = Listener(engine, drawing("second"))
+    engine.cancel(first.work)
+    engine.cancel(second.work)
+    go_on.set()
+    assert isinstance(first.end(), Canceled)
+    assert isinstance(second.end(), Canceled)
+    assert family.passes == []
+
+
+def test_every_ten_steps_are_a_stage(start: Start) -> None:
+    end = Listener(start(FakeFamily(), Limits()), drawing("a", steps=25)).end()
+    steps = [stage for stage in end.stages if stage.name == "steps"]
+    assert [stage.attributes for stage in steps] == [{"first": 1, "last": 10}, {"first": 11, "last": 20}]
+    [denoise] = [stage for stage in end.stages if stage.name == "denoise"]
+    assert denoise.start_ns <= steps[0].start_ns <= steps[0].end_ns <= steps[1].start_ns <= denoise.end_ns

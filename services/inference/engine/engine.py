@@ -212,9 +212,10 @@ class StepEngine:
 
     def _show(self, work: Work) -> None:
         """Takes a look at unfinished pictures; what costs time happens in the previewer's thread."""
-        work.previewing = True
-        looks = self._family.look(work.drawing)
-        self._previewer.submit(self._tell_previews, work, work.step, looks)
+        with suppress(Exception):  # a look that fails costs no picture
+            looks = self._family.look(work.drawing)
+            work.previewing = True
+            self._previewer.submit(self._tell_previews, work, work.step, looks)
 
     def _tell_previews(self, work: Work, step: int, looks: list[Look]) -> None:
         """Runs in the previewer's thread. A caller who cannot be told is noticed by the next step."""
