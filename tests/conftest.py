@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.schemas import memory_folder
+
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI") == "true"
 
@@ -94,7 +96,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServe
         missing("PostgreSQL")
         return
     # Not under pytest's own folder: that is closed to the user `postgres`, and too long for a socket's path.
-    folder = Path(tempfile.mkdtemp(prefix="imagemesh-pg-"))
+    folder = Path(tempfile.mkdtemp(prefix="imagemesh-pg-", dir=memory_folder()))
     server = PostgresServer(binaries, folder)
     yield server
     server.stop()
@@ -111,18 +113,33 @@ async def create_database(server: PostgresServer) -> str:
     return server.url(name)
 
 
+async def drop_database(server: PostgresServer, url: str) -> None:
+    """Frees the room of a test's database, whoever is still connected to it."""
+    import asyncpg
+
+    connection = await asyncpg.connect(host="127.0.0.1", port=server.port, user="imagemesh", database="postgres")
+    await connection.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
+    await connection.close()
+
+
 @pytest.fixture
-async def postgres_url(postgres: PostgresServer) -> str:
+async def postgres_url(postgres: PostgresServer) -> AsyncIterator[str]:
     """The URL of a fresh, empty PostgreSQL database."""
-    return await create_database(postgres)
+    url = await create_database(postgres)
+    yield url
+    await drop_database(postgres, url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+async def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
     """A fresh, empty database, once on SQLite and once on PostgreSQL."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'truth.db'}"
-    return await create_database(request.getfixturevalue("postgres"))
+        yield f"sqlite:///{tmp_path / 'truth.db'}"
+        return
+    server = request.getfixturevalue("postgres")
+    url = await create_database(server)
+    yield url
+    await drop_database(server, url)
 
 
 def nats_binary() -> str | None:

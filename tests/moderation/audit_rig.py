@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from mesh.db import Database, DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
-from mesh.migrate import upgrade
 from services.moderation.__main__ import MIGRATIONS
 from services.moderation.audit import AuditEntry, record
 from services.moderation.audit_parts import Audit
@@ -19,6 +18,7 @@ from services.moderation.audit_tables import AUDIT_RECORDS
 from services.moderation.checkpoints.disk import DiskCheckpoints
 from services.moderation.retention import Retention
 from services.moderation.verification import Report
+from tests.schemas import migrated
 
 NO_BUS = "nats://127.0.0.1:1"
 
@@ -113,7 +113,7 @@ class Rig:
 
 @asynccontextmanager
 async def rig(database_url: str, folder: Path, bus: Bus | None = None) -> AsyncIterator[Rig]:
-    await upgrade(database_url, MIGRATIONS)
+    await migrated(database_url, MIGRATIONS)
     database = open_database(DatabaseConfig(database_url))
     made = Rig(database, folder, bus or Bus(BusConfig(NO_BUS, "tests")))
     yield made

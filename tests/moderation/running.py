@@ -17,7 +17,6 @@ from mesh.auth import CALLER, OPERATOR, REVIEWER, Principal
 from mesh.db import Database, DatabaseConfig, open_database
 from mesh.errors import MeshError, NotFound, Unauthenticated
 from mesh.events import Bus, BusConfig
-from mesh.migrate import upgrade
 from mesh.status import from_rpc_error
 from services.moderation.__main__ import MIGRATIONS
 from services.moderation.assembly import Moderation, Outside, layers
@@ -25,6 +24,7 @@ from services.moderation.config import DEFAULT_POLICY, ModerationSettings
 from services.moderation.peers.assets import AssetFacts
 from services.moderation.plug_ins import PlugIn
 from services.moderation.policy_files import load_policies
+from tests.schemas import migrated
 
 TOKEN = "mesh-token-of-the-tests"
 KEYS = {
@@ -148,7 +148,7 @@ async def running(
 ) -> AsyncIterator[Running]:
     """A migrated database, a started service, a connected stub."""
     settings = ModerationSettings(database_url=database_url, mesh_token=TOKEN, drain_seconds=2, policy=policy)
-    await upgrade(database_url, MIGRATIONS)
+    await migrated(database_url, MIGRATIONS)
     database = open_database(DatabaseConfig(database_url))
     assets = FakeAssets()
     bus = Bus(BusConfig("nats://127.0.0.1:1", "tests"))

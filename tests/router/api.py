@@ -26,7 +26,6 @@ from imagemesh.storage.v1 import asset_pb2
 from mesh.db import DatabaseConfig, open_database
 from mesh.events import Bus, BusConfig
 from mesh.ids import new_id
-from mesh.migrate import upgrade
 from services.router import keys
 from services.router.api import Api, Outside
 from services.router.attempt_store import AttemptStore
@@ -36,6 +35,7 @@ from services.router.keys import KeyTerms
 from services.router.planning import Planner
 from services.router.queue_store import QueueStore
 from tests.router.stores import Stores
+from tests.schemas import migrated
 
 TOKEN = "a-mesh-token-of-tests"
 NOWHERE = "nats://127.0.0.1:1"
@@ -110,7 +110,7 @@ async def running_api(
 ) -> AsyncIterator[RunningApi]:
     catalog_file = folder / "catalog.yaml"
     catalog_file.write_text(CATALOG)
-    await upgrade(database_url, MIGRATIONS)
+    await migrated(database_url, MIGRATIONS)
     database = open_database(DatabaseConfig(database_url))
     bus, urls = Bus(BusConfig(nats_url, "test")), StubUrls()
     values = {"watch_poll_seconds": 0.05, "drain_seconds": 1.0, **settings}

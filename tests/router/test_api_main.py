@@ -17,7 +17,6 @@ from imagemesh.inference.v1 import model_pb2
 from imagemesh.router.v1 import catalog_pb2, catalog_service_pb2, catalog_service_pb2_grpc
 
 from mesh.events import Bus, BusConfig
-from mesh.migrate import upgrade
 from services.router.api_main import run_api
 from services.router.catalog_file import CatalogError
 from services.router.config import MIGRATIONS, ApiSettings
@@ -25,6 +24,7 @@ from services.router.worker_main import BREAKER
 from tests.conftest import NatsServer, free_port
 from tests.router.api import CATALOG, INTERNAL, NOWHERE, TOKEN
 from tests.router.fakes.inference import FakeInference
+from tests.schemas import migrated
 
 AGREES: dict[str, Any] = {
     "modelId": "demo",
@@ -58,7 +58,7 @@ async def serving(inference: Inference, port: int = 0) -> AsyncIterator[None]:
 async def settings(folder: Path, inference_target: str, nats_url: str = NOWHERE) -> ApiSettings:
     (folder / "catalog.yaml").write_text(CATALOG)
     url = f"sqlite:///{folder / 'truth.db'}"
-    await upgrade(url, MIGRATIONS)
+    await migrated(url, MIGRATIONS)
     return ApiSettings(
         database_url=url, mesh_token=TOKEN, nats_url=nats_url, grpc_port=free_port(), drain_seconds=0.5,
         catalog=folder / "catalog.yaml", inference_target=inference_target,

@@ -22,7 +22,6 @@ from imagemesh.router.v1 import job_pb2
 from pydantic import SecretStr
 
 from mesh.db import DatabaseConfig, open_database
-from mesh.migrate import upgrade
 from services.router.attempt_store import AttemptStore
 from services.router.job_store import JobStore
 from services.router.leases import Ended, Parking
@@ -39,6 +38,7 @@ from tests.router.conftest import MIGRATIONS
 from tests.router.fakes.openai import OpenAIStub, StubConfig
 from tests.router.rig import Rig
 from tests.router.stores import Stores
+from tests.schemas import migrated
 
 TIMEOUT_S = 5.0
 """What a call may take, in the catalog; far above what loopback needs."""
@@ -120,7 +120,7 @@ async def opened(tmp_path: Path) -> AsyncIterator[Open]:
 
         async def open_bench(latency: float = 0.0, timeout_s: float = TIMEOUT_S, **two: Any) -> Bench:
             url = f"sqlite:///{tmp_path}/router.db"
-            await upgrade(url, MIGRATIONS)
+            await migrated(url, MIGRATIONS)
             database = open_database(DatabaseConfig(url))
             closing.push_async_callback(database.close)
             made = (JobStore(database), QueueStore(database), AttemptStore(database), LedgerStore(database))

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from imagemesh.router.v1 import job_pb2
 
-from mesh.migrate import upgrade
 from services.router.leases import Ended
 from services.router.providers import ADAPTERS
 from services.router.tables import attempts, jobs
@@ -24,6 +23,7 @@ from tests.router.crash_process import rig_of
 from tests.router.providers.harness import HARNESSES
 from tests.router.providers.harness_base import VendorHarness
 from tests.router.rig import Rig
+from tests.schemas import migrated
 
 PROMPT = "stall"
 """An order that the vendor finishes only when told to."""
@@ -70,7 +70,7 @@ async def killed(name: str, moment: str, folder: Path, *, fallback: bool = True)
     assert isinstance(harness, VendorHarness)
     await harness.fake.start()
     url = f"sqlite:///{folder}/router.db"
-    await upgrade(url, MIGRATIONS)
+    await migrated(url, MIGRATIONS)
     rig = rig_of(url, folder, harness)
     try:
         await rig.submit(prompt=PROMPT, seed_drawn=True, options=_options(fallback))

@@ -18,13 +18,13 @@ from mesh.auth import CALLER, OPERATOR, REVIEWER, Principal
 from mesh.db import DatabaseConfig, open_database
 from mesh.errors import MeshError, Unauthenticated
 from mesh.events import Bus, BusConfig
-from mesh.migrate import upgrade
 from mesh.status import from_rpc_error
 from services.storage.__main__ import MIGRATIONS
 from services.storage.assembly import Outside, Storage
 from services.storage.config import Limits, StorageSettings
 from services.storage.objects.base import ObjectStore
 from services.storage.verdicts import Verdict
+from tests.schemas import migrated
 
 TOKEN = "mesh-token-of-the-tests"
 SIGNING_KEYS = f"new:{'11' * 32},old:{'22' * 32}"
@@ -141,7 +141,7 @@ async def running(
         mesh_token=TOKEN,
         drain_seconds=2,
     )
-    await upgrade(database_url, MIGRATIONS)
+    await migrated(database_url, MIGRATIONS)
     database = open_database(DatabaseConfig(database_url))
     verdicts = FakeVerdicts()
     bus = bus or Bus(BusConfig("nats://127.0.0.1:1", "tests"))

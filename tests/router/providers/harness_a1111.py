@@ -10,7 +10,7 @@ from services.router.providers.a1111 import WebUi
 from services.router.providers.base import Account, ControlImage, Provider
 from services.router.providers.errors import ErrorKind
 from tests.router.fakes.a1111 import CHECKPOINT, CONTROL_MODEL, UPSCALER, A1111Fake
-from tests.router.providers.harness_base import SOURCE, Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, SOURCE, Provoked, VendorHarness
 
 PICTURE = "png 64x64"
 SETTINGS = {"esrgan": UPSCALER, "control.canny": f"canny, {CONTROL_MODEL}"}
@@ -33,7 +33,7 @@ class A1111Harness(VendorHarness):
         Provoked("fail:proxy", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
         Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:no_info", ErrorKind.BROKEN_ANSWER),

@@ -19,6 +19,8 @@ from services.router.providers.webhooks import CallBack
 from tests.router.fakes.pictures import draw
 from tests.router.fakes.vendor import VendorFake
 
+SILENT = 0.7
+"""Seconds that a call waits for a fake that never answers: long enough to get a connection on a busy machine."""
 COLUMNS = ("request shape", "result", "errors", "refusal", "resume", "cancel", "webhook")
 SOURCE = InputImage(draw(64, 4), "image/png")
 """64x64."""

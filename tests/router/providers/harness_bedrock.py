@@ -10,7 +10,7 @@ from services.router.providers.base import Account, Provider
 from services.router.providers.bedrock import Bedrock
 from services.router.providers.errors import ErrorKind
 from tests.router.fakes.bedrock import ACCESS_KEY_ID, REGION, SECRET, BedrockFake
-from tests.router.providers.harness_base import Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, Provoked, VendorHarness
 
 _DRAWN = {"prompt": "a red fox", "negative_prompt": "blur", "seed": 7, "output_format": "png"}
 _IMAGE = {"image": "png 64x64"}
@@ -59,7 +59,7 @@ class BedrockHarness(VendorHarness):
         Provoked("fail:bad_gateway", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
         Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:no_picture", ErrorKind.BROKEN_ANSWER),

@@ -14,7 +14,7 @@ from services.router.providers.errors import ErrorKind
 from services.router.providers.polling import Pace
 from services.router.providers.webhooks import CallBack
 from tests.router.fakes.bfl import BflFake
-from tests.router.providers.harness_base import Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, Provoked, VendorHarness
 
 _FAILURES = (
     Provoked("late:moderated_request", ErrorKind.REFUSED),
@@ -39,8 +39,8 @@ _FAILURES = (
     Provoked("fail:gateway_timeout", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
-    Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
+    Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
     Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:no_id", ErrorKind.BROKEN_ANSWER),

@@ -11,7 +11,7 @@ from services.router.providers.comfyui import ComfyUi
 from services.router.providers.errors import ErrorKind
 from services.router.providers.polling import Pace
 from tests.router.fakes.comfyui import CHECKPOINT, UPSCALER, ComfyUiFake
-from tests.router.providers.harness_base import Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, Provoked, VendorHarness
 
 PICTURE = "png 64x64"
 _SCHEDULER: Mapping[str, object] = {"scheduler": "dpmpp_2m/karras"}
@@ -36,8 +36,8 @@ class ComfyUiHarness(VendorHarness):
         Provoked("fail:bad_gateway", ErrorKind.OVERLOADED),
         Provoked("fail:reset", ErrorKind.OVERLOADED),
         Provoked("fail:reset_midway", ErrorKind.OVERLOADED),
-        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
-        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
+        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
         Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:no_id", ErrorKind.BROKEN_ANSWER),

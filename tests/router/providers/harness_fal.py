@@ -12,7 +12,7 @@ from services.router.providers.errors import ErrorKind
 from services.router.providers.fal import Fal
 from services.router.providers.webhooks import CallBack
 from tests.router.fakes.fal import FalFake
-from tests.router.providers.harness_base import Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, Provoked, VendorHarness
 
 PICTURE = "png 64x64"
 UNKNOWN: Mapping[str, object] = {
@@ -54,8 +54,8 @@ class FalHarness(VendorHarness):
         Provoked("fail:gateway_timeout", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
-        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
+        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
         Provoked("lost", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:no_id", ErrorKind.BROKEN_ANSWER),

@@ -10,7 +10,7 @@ from services.router.providers.base import Account, Provider
 from services.router.providers.errors import ErrorKind
 from services.router.providers.huggingface import HuggingFace
 from tests.router.fakes.huggingface import HuggingFaceFake
-from tests.router.providers.harness_base import Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, Provoked, VendorHarness
 
 PICTURE = "png 64x64"
 TUNED: Mapping[str, object] = {"negative_prompt": "blur", "guidance_scale": 4.5, "num_inference_steps": 12}
@@ -39,7 +39,7 @@ class RouterHarness(VendorHarness):
         Provoked("fail:gateway_timeout", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
         Provoked("fail:json", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:not_an_image", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:empty", ErrorKind.BROKEN_ANSWER),

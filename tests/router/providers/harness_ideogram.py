@@ -13,7 +13,7 @@ from services.router.providers.ideogram import Ideogram
 from services.router.providers.polling import Pace
 from services.router.providers.webhooks import CallBack
 from tests.router.fakes.ideogram import IdeogramFake
-from tests.router.providers.harness_base import Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, Provoked, VendorHarness
 
 _FAILURES = (
     Provoked("fail:unsafe_prompt", ErrorKind.REFUSED),
@@ -32,7 +32,7 @@ _FAILURES = (
     Provoked("fail:gateway_timeout", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
     Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:empty", ErrorKind.BROKEN_ANSWER),
@@ -73,7 +73,7 @@ class IdeogramHarness(VendorHarness):
         Provoked("late:unsafe", ErrorKind.REFUSED),
         Provoked("late:internal_error", ErrorKind.OVERLOADED),
         Provoked("late:lost", ErrorKind.UNKNOWN_OUTCOME),
-        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
         Provoked("late:empty", ErrorKind.BROKEN_ANSWER),
         Provoked("late:bad_json", ErrorKind.BROKEN_ANSWER),
     )

@@ -13,7 +13,7 @@ from services.router.providers.base import Account, Lora, Provider
 from services.router.providers.errors import ErrorKind
 from services.router.providers.imagemesh import OwnEngine
 from tests.router.fakes.inference import FakeInference
-from tests.router.providers.harness_base import MASK, SOURCE, Harness, Provoked
+from tests.router.providers.harness_base import MASK, SILENT, SOURCE, Harness, Provoked
 
 IMAGE = image_pb2.ImageSource(inline=SOURCE.data)
 SIZED = {"width": 512, "height": 256}
@@ -62,7 +62,7 @@ class OwnEngineHarness(Harness):
         Provoked("fail:INTERNAL", ErrorKind.OVERLOADED),
         Provoked("fail:ABORTED", ErrorKind.OVERLOADED),
         Provoked("fail:DEADLINE_EXCEEDED", ErrorKind.TIMEOUT),
-        Provoked("stall", ErrorKind.TIMEOUT, timeout=0.2),
+        Provoked("stall", ErrorKind.TIMEOUT, timeout=SILENT),
         Provoked("fail:DATA_LOSS", ErrorKind.BROKEN_ANSWER),
         Provoked("cut", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("torn", ErrorKind.BROKEN_ANSWER),

@@ -13,7 +13,7 @@ from services.router.providers.errors import ErrorKind
 from services.router.providers.modelslab import ModelsLab
 from services.router.providers.webhooks import CallBack
 from tests.router.fakes.modelslab import ModelsLabFake
-from tests.router.providers.harness_base import Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, Provoked, VendorHarness
 
 PICTURE = "png 64x64"
 DRAWN: Mapping[str, object] = {
@@ -63,8 +63,8 @@ class ModelsLabHarness(VendorHarness):
         Provoked("fail:gateway_timeout", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
-        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
+        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
         Provoked("lost", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("late:gone", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),

@@ -10,7 +10,7 @@ from services.router.providers.base import Account, ControlImage, Listener, Prov
 from services.router.providers.errors import ErrorKind
 from services.router.providers.nim import Nim
 from tests.router.fakes.nim import NimFake
-from tests.router.providers.harness_base import SOURCE, Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, SOURCE, Provoked, VendorHarness
 
 KONTEXT = "flux.1-kontext-dev"
 PICTURE = "png 64x64"
@@ -46,7 +46,7 @@ class NimHarness(VendorHarness):
         Provoked("fail:gateway_timeout", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+        Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
         Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
         Provoked("fail:no_artifacts", ErrorKind.BROKEN_ANSWER),

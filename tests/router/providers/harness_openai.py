@@ -11,7 +11,7 @@ from services.router.providers.errors import ErrorKind
 from services.router.providers.http import PooledHttpClient
 from services.router.providers.openai import OpenAIImages
 from tests.router.fakes.openai import OpenAIStub
-from tests.router.providers.harness_base import Harness, Provoked
+from tests.router.providers.harness_base import SILENT, Harness, Provoked
 
 HTTP_FAILURES = (
     Provoked("fail:moderation", ErrorKind.REFUSED),
@@ -38,7 +38,7 @@ HTTP_FAILURES = (
     Provoked("fail:redirect", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
     Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:no_data", ErrorKind.BROKEN_ANSWER),

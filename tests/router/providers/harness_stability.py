@@ -11,7 +11,7 @@ from services.router.providers.errors import ErrorKind
 from services.router.providers.polling import Pace
 from services.router.providers.stability import Stability
 from tests.router.fakes.stability import StabilityFake
-from tests.router.providers.harness_base import Provoked, VendorHarness
+from tests.router.providers.harness_base import SILENT, Provoked, VendorHarness
 
 _FAILURES = (
     Provoked("fail:moderation", ErrorKind.REFUSED),
@@ -31,7 +31,7 @@ _FAILURES = (
     Provoked("fail:gateway_timeout", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset", ErrorKind.UNKNOWN_OUTCOME),
     Provoked("fail:reset_midway", ErrorKind.UNKNOWN_OUTCOME),
-    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+    Provoked("fail:silent", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
     Provoked("fail:bad_json", ErrorKind.BROKEN_ANSWER),
     Provoked("fail:not_an_object", ErrorKind.BROKEN_ANSWER),
 )
@@ -126,7 +126,7 @@ class StabilityResultsHarness(StabilityHarness):
         Provoked("late:lost", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("late:unauthorized", ErrorKind.UNKNOWN_OUTCOME),
         Provoked("late:text", ErrorKind.BROKEN_ANSWER),
-        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=0.2),
+        Provoked("stall", ErrorKind.UNKNOWN_OUTCOME, timeout=SILENT),
     )
     absent: Mapping[str, str] = {
         "cancel": "Stability has no way to call off a request",
