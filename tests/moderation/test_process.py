@@ -12,9 +12,11 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import grpc.aio
+import psutil
 from imagemesh.moderation.v1 import moderation_service_pb2 as pb
 from imagemesh.moderation.v1 import moderation_service_pb2_grpc, verdict_pb2
 
+from tests.moderation.pictures import encode, scene
 from tests.moderation.running import TOKEN, internal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -86,3 +88,43 @@ async def test_a_wrong_policy_file_ends_the_start(tmp_path: Path) -> None:
     assert process.returncode == 2
     assert f"{policy}: version: " in errors.decode()
     assert f"{policy}: thresholds: Field required" in errors.decode()
+
+
+async def test_a_plug_in_without_its_key_ends_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "classifiers.yaml"
+    path.write_text(
+        "classifiers: [{name: openai, key_env: KEY_OF_NOBODY}, {name: eyes, kind: rekognition, color: red}]"
+    )
+    async with started(tmp_path, IMAGEMESH_CLASSIFIERS=str(path)) as process:
+        _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert "classifiers.1.color" in errors.decode()
+    path.write_text("classifiers: [{name: openai, key_env: KEY_OF_NOBODY}]")
+    async with started(tmp_path, IMAGEMESH_CLASSIFIERS=str(path)) as process:
+        _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert "openai: KEY_OF_NOBODY is not set" in errors.decode()
+
+
+async def test_a_plug_in_that_cannot_be_made_ends_the_start(tmp_path: Path) -> None:
+    path = tmp_path / "classifiers.yaml"
+    path.write_text("classifiers: [{name: eyes, kind: rekognition, region: eu-west-1}]")
+    async with started(tmp_path, IMAGEMESH_CLASSIFIERS=str(path)) as process:
+        _, errors = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert "classifier eyes: key_env, extra_env.access_key_id: required" in errors.decode()
+
+
+async def test_all_models_take_less_than_400_mb_and_no_torch(tmp_path: Path) -> None:
+    async with started(tmp_path) as process:
+        port, _ = await served_port(process)
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            stub = moderation_service_pb2_grpc.ModerationServiceStub(channel)
+            texts = [pb.PromptText(kind=verdict_pb2.TEXT_KIND_PROMPT, text="a lighthouse at dusk, oil on canvas")]
+            await stub.ModeratePrompt(pb.ModeratePromptRequest(texts=texts), metadata=internal())
+            for seed in range(4):
+                request = pb.ModerateImageRequest(inline=encode(scene(seed, 1024), ".jpg"))
+                await stub.ModerateImage(request, metadata=internal())
+        running = psutil.Process(process.pid)
+        assert running.memory_info().rss < 400e6
+        assert not any("torch" in mapped.path for mapped in running.memory_maps())
