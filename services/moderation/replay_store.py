@@ -10,10 +10,12 @@ from functools import partial
 import sqlalchemy as sa
 
 from mesh.db import Database
+from services.moderation import strikes
 from services.moderation.audit_tables import AUDIT_RECORDS
 from services.moderation.policies import Policy
 from services.moderation.policy_store import PolicyStore
 from services.moderation.replay import Difference, Past, difference, kept_texts
+from services.moderation.reviews import BY_PERSON, BY_TIME
 from services.moderation.rows import verdict_of
 from services.moderation.rule_shelf import RuleShelf
 from services.moderation.tables import VERDICTS
@@ -21,6 +23,7 @@ from services.moderation.verdicts import Verdict
 
 CHUNK = 250  # verdicts that are read and scored at once
 PAGE_VERDICTS = 2_000  # verdicts scored for one page
+BY_NO_POLICY = (BY_PERSON, BY_TIME, strikes.LAYER)  # what people, the clock and past strikes decided
 
 Place = tuple[int, str]  # when a verdict was stored, and its id
 
@@ -106,6 +109,7 @@ def _verdicts(connection: sa.Connection, policy: Policy, span: Span, after: Plac
     query = (
         sa.select(VERDICTS)
         .where(table.create_us >= max(span.from_us, after[0]), table.create_us < span.to_us, beyond, whose)
+        .where(table.layer.not_in(BY_NO_POLICY))
         .order_by(table.create_us, table.verdict_id)
         .limit(CHUNK)
     )

@@ -87,6 +87,14 @@ async def test_a_job_is_decided_once_whatever_becomes_of_the_policy(people: Peop
     assert (await people.service.prompt(BORDERLINE, job_id="job_1")).decision == ALLOW
 
 
+async def test_a_replay_leaves_out_what_people_decided(people: People) -> None:
+    for number, decision in enumerate((ALLOW, BLOCK)):
+        await people.service.prompt(f"{BORDERLINE} {number}", job_id="job_1")
+        await people.decide(await people.claim(), decision)
+    rig = Rig(people.service)
+    assert await rig.replay(await rig.get()) == (2, {})
+
+
 async def test_the_world_and_the_record_hear_of_a_decision(people: People) -> None:
     first = await people.service.prompt(BORDERLINE, job_id="job_1", user="ann")
     (asked,) = await people.events(events_pb2.ReviewRequested)
