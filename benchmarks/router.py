@@ -1,8 +1,9 @@
 """`make bench-router`: imagemesh beside the LiteLLM proxy, on one stub provider, in one run.
 
 A row of imagemesh goes from GenerateImage to the original's bytes, fetched from their signed address: the job is
-durable, its prompt and its picture are judged (decode and hash), the picture is stored and published. A row of the
-proxy is one POST that is passed on, its answer decoded. The floor is the same client asking the stub itself; what is
+durable, its prompt and its picture are judged (rules, decode and hash; in a table of their own also by the built-in
+classifiers, as shipped), the picture is stored and published. A row of the proxy is one POST that is passed on, its
+answer decoded. The floor is the same client asking the stub itself; what is
 added is latency over the floor's at the same concurrency. Systems take turns, cell by cell and round by round.
 """
 
@@ -27,7 +28,7 @@ from benchmarks import router_table
 from benchmarks.callers import Asked, mesh_caller, openai_caller
 from benchmarks.litellm_proxy import MASTER_KEY, NotInstalledError, Proxy, install, proxy
 from benchmarks.load import Call, Sample, open_loop, timed_loop
-from benchmarks.router_table import FLOOR, MESH, PEER, Case, Report
+from benchmarks.router_table import FLOOR, MESH, PEER, SHIPPED, Case, Report
 from tests.e2e.local_mesh import LocalMesh, local_mesh
 from tests.e2e.stubs import KEY, KEY_ENV, Stub, stubs, write_catalog
 
@@ -35,14 +36,17 @@ EDGE = {"small": 256, "large": 1024}
 OPEN_RATE = 40.0
 CONCURRENCIES = (1, 16, 64, 256)
 LATENCIES = (0, 200)
+WITHOUT_CLASSIFIERS = {"IMAGEMESH_PICTURE_MODEL": "false", "IMAGEMESH_ENCODER": ""}
+VARIABLES = {KEY_ENV: KEY, "IMAGEMESH_INFERENCE_ENGINE": "inprocess", "IMAGEMESH_TRACE_RATIO": "0.01"}
 
 
 @dataclass(frozen=True)
 class Plan:
     """What one run measures. cell_s: seconds for each system, case and round; the floor takes half of it. limit_s: no
-    case is begun later, the table then says so."""
+    case is begun later, the table then says so. shipped: the cases that are also measured with classifiers on."""
 
     cases: tuple[Case, ...]
+    shipped: frozenset[Case]
     rounds: int
     cell_s: float
     limit_s: float
@@ -54,6 +58,7 @@ FULL = Plan(
         *(Case(size, latency, c) for size in EDGE for latency in LATENCIES for c in CONCURRENCIES),
         _OPEN,
     ),
+    shipped=frozenset((Case("small", 0, 1), Case("small", 0, 16), Case("small", 0, 64), _OPEN)),
     rounds=2,
     cell_s=3.0,
     limit_s=540.0,
@@ -65,6 +70,7 @@ QUICK = Plan(
         Case("small", 200, 64),
         *(Case("large", 0, c) for c in (1, 16)),
     ),
+    shipped=frozenset(),
     rounds=1,
     cell_s=3.0,
     limit_s=90.0,
@@ -73,24 +79,34 @@ QUICK = Plan(
 
 @dataclass(frozen=True)
 class Systems:
-    """What is asked. The proxy is None where it is not installed."""
+    """What is asked. meshes: by the name of their column. The proxy is None where it is not installed."""
 
     stubs: Mapping[str, Stub]
-    mesh: LocalMesh
+    meshes: Mapping[str, LocalMesh]
     proxy: Proxy | None
+
+    def names(self, turn: int) -> list[str]:
+        """All of them in their order, which changes with every round."""
+        names = [FLOOR, *([PEER] if self.proxy else []), *self.meshes]
+        return names if turn % 2 == 0 else names[::-1]
 
     def caller(self, system: str, case: Case, tag: str) -> AbstractAsyncContextManager[Call]:
         """A client of one of the systems, for one cell."""
         asked = Asked(case.route, EDGE[case.size], tag)
-        if system == MESH:
-            return mesh_caller(self.mesh.endpoints["router"], self.mesh.api_key, asked)
+        if system in self.meshes:
+            mesh = self.meshes[system]
+            return mesh_caller(mesh.endpoints["router"], mesh.api_key, asked)
         if system == PEER and self.proxy is not None:
             return openai_caller(self.proxy.base_url, MASTER_KEY, asked)
         return openai_caller(self.stubs[case.route].base_url, KEY, asked)
 
     def memory(self) -> dict[str, float]:
         """Resident MiB of each process, children included."""
-        pids = {f"imagemesh {name}": int(process["pid"]) for name, process in self.mesh.processes().items()}
+        pids = {
+            f"{system}: {name}": int(process["pid"])
+            for system, mesh in self.meshes.items()
+            for name, process in mesh.processes().items()
+        }
         if self.proxy is not None:
             pids[PEER] = self.proxy.pid
         return {name: _resident(pid) for name, pid in pids.items()}
@@ -111,7 +127,7 @@ async def measure(plan: Plan, folder: Path) -> Report:
     async with _systems(plan, folder, environment) as systems:
         before = systems.memory()
         began = time.monotonic()
-        samples = await _rounds(plan, systems, [FLOOR, *([PEER] if environment else []), MESH], began)
+        samples = await _rounds(plan, systems, began)
         return Report(samples, before, systems.memory(), time.monotonic() - began, missing)
 
 
@@ -122,17 +138,16 @@ async def _systems(plan: Plan, folder: Path, environment: Path | None) -> AsyncI
         for case in {case.route: case for case in plan.cases}.values():
             (stub,) = await stack.enter_async_context(stubs([case.route], case.size, case.latency_ms))
             running.append(stub)
-        variables = {
-            KEY_ENV: KEY,
-            "IMAGEMESH_CATALOG": str(_catalog(folder / "catalog.yaml", running)),
-            "IMAGEMESH_INFERENCE_ENGINE": "inprocess",
-            "IMAGEMESH_TRACE_RATIO": "0.01",
+        variables = {**VARIABLES, "IMAGEMESH_CATALOG": str(_catalog(folder / "catalog.yaml", running))}
+        variants = {MESH: WITHOUT_CLASSIFIERS, **({SHIPPED: {}} if plan.shipped else {})}
+        meshes = {
+            name: await stack.enter_async_context(local_mesh(folder / f"home-{number}", {**variables, **more}))
+            for number, (name, more) in enumerate(variants.items())
         }
-        mesh = await stack.enter_async_context(local_mesh(folder / "home", variables))
         peer = None
         if environment is not None:
             peer = await stack.enter_async_context(proxy(environment, folder / "litellm", running))
-        yield Systems({stub.name: stub for stub in running}, mesh, peer)
+        yield Systems({stub.name: stub for stub in running}, meshes, peer)
 
 
 def _catalog(path: Path, running: Sequence[Stub]) -> Path:
@@ -144,13 +159,14 @@ def _catalog(path: Path, running: Sequence[Stub]) -> Path:
     return path
 
 
-async def _rounds(plan: Plan, systems: Systems, names: Sequence[str], began: float) -> dict[Case, dict[str, Sample]]:
+async def _rounds(plan: Plan, systems: Systems, began: float) -> dict[Case, dict[str, Sample]]:
     samples: dict[Case, dict[str, Sample]] = {}
-    await _warm(plan, systems, names)
+    await _warm(plan, systems)
     for turn in range(plan.rounds):
-        order = names if turn % 2 == 0 else names[::-1]
         for case in plan.cases:
-            for name in order:
+            for name in systems.names(turn):
+                if name == SHIPPED and case not in plan.shipped:
+                    continue
                 if time.monotonic() - began > plan.limit_s:
                     return samples
                 sample = await _cell(plan, systems, name, case, f"{turn}-{case}")
@@ -160,10 +176,10 @@ async def _rounds(plan: Plan, systems: Systems, names: Sequence[str], began: flo
     return samples
 
 
-async def _warm(plan: Plan, systems: Systems, names: Sequence[str]) -> None:
+async def _warm(plan: Plan, systems: Systems) -> None:
     """Connections, caches and code paths of each system, on each stub."""
     for case in {case.route: case for case in plan.cases}.values():
-        for name in names:
+        for name in systems.names(0):
             async with systems.caller(name, case, f"warm-{case.route}") as call:
                 await timed_loop(call, 8, 0.0, least=32)
 
@@ -174,7 +190,7 @@ async def _cell(plan: Plan, systems: Systems, name: str, case: Case, tag: str) -
         await call(-1)
         if case.open_rate:
             return await open_loop(call, case.open_rate, plan.cell_s * 2)
-        return await timed_loop(call, case.concurrency, seconds, least=2 * case.concurrency)
+        return await timed_loop(call, case.concurrency, seconds, least=case.concurrency)
 
 
 def main() -> None:
