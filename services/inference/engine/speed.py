@@ -37,21 +37,14 @@ def quicken(pipeline: Any, part: str, manifest: Manifest, device: str) -> None:
 
 
 def compile_denoiser(denoiser: Any, options: Mapping[str, Any]) -> None:
-    """A UNet whole; of a transformer the block that it repeats, which takes a fraction of the time and is as fast.
+    """A UNet whole; of a transformer that names them the blocks it repeats: as fast, in a fraction of the time.
 
     Shapes seen first are compiled for themselves, then once for any number of rows. `options` are torch.compile's.
     """
-    if isinstance(denoiser, _unet()):
-        denoiser.compile(**options)
-    else:
+    if getattr(denoiser, "_repeated_blocks", None) and not hasattr(denoiser, "down_blocks"):
         denoiser.compile_repeated_blocks(**options)
-
-
-def _unet() -> type[Any]:
-    from diffusers import UNet2DConditionModel
-
-    kind: type[Any] = UNet2DConditionModel
-    return kind
+    else:
+        denoiser.compile(**options)
 
 
 @dataclass(frozen=True)
