@@ -184,7 +184,7 @@ def _data_terms(terms: catalog_pb2.DataTerms) -> str:
     kept = terms.retention.ToSeconds() if terms.HasField("retention") else None
     told = [terms.residency] if terms.residency else []
     if kept is not None:
-        told.append(f"kept {kept / 86_400:g} days" if kept else "not kept")
+        told.append(_kept(kept))
     if terms.training:
         told.append("trained on")
     return ", ".join(told)
@@ -216,3 +216,10 @@ def _offer_row(offer: catalog_pb2.Offer) -> tuple[str, ...]:
         ", ".join(offer.dropped),
         "" if offer.available else offer.unavailable_reason,
     )
+
+
+def _kept(seconds_kept: float) -> str:
+    if not seconds_kept:
+        return "not kept"
+    unit, length = ("days", 86_400) if seconds_kept >= 86_400 else ("hours", 3600)
+    return f"kept {seconds_kept / length:g} {unit}"
