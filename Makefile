@@ -38,6 +38,9 @@ bench: setup ## Benchmark tables
 bench-router: setup ## Beside the LiteLLM proxy, on the same stub provider; ten minutes, ARGS=--quick for two
 	@$(PYTHON) -m benchmarks.router $(ARGS)
 
+bench-gpu: setup ## Seconds per picture of SDXL and FLUX.1-dev on a GPU; minutes, most of them compiling
+	@$(PYTHON) -m benchmarks.gpu $(ARGS)
+
 chaos: setup ## The whole crash matrix; at most 30 minutes
 	@$(PYTHON) -m tests.chaos
 

@@ -58,15 +58,8 @@ CLIP_L = {"vocab_size": 49408, "hidden_size": 768, "intermediate_size": 3072, "n
 CLIP_L |= {"num_attention_heads": 12, "projection_dim": 768}
 CLIP_G = {"vocab_size": 49408, "hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32}
 CLIP_G |= {"num_attention_heads": 20, "projection_dim": 1280}
-T5_XXL: dict[str, Any] = {
-    "vocab_size": 32128,
-    "d_model": 4096,
-    "d_kv": 64,
-    "d_ff": 10240,
-    "num_layers": 24,
-    "num_heads": 64,
-}
-T5_XXL |= {"feed_forward_proj": "gated-gelu"}
+T5_XXL: dict[str, Any] = {"vocab_size": 32128, "d_model": 4096, "d_kv": 64, "d_ff": 10240, "num_layers": 24}
+T5_XXL |= {"num_heads": 64, "feed_forward_proj": "gated-gelu"}
 VAE = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
