@@ -5,7 +5,7 @@ PYTHON := .venv/bin/python
 BUF := .cache/npm/node_modules/.bin/buf
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up test lint protos bench bench-router chaos pins train-demo train-moderation eval-moderation format
+.PHONY: help setup demo up test lint protos bench bench-router bench-gpu chaos pins train-demo train-moderation eval-moderation format
 
 help: ## Lists the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "%-17s %s\n", $$1, $$2}'
