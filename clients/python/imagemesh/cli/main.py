@@ -32,6 +32,7 @@ COMMANDS: tuple[click.Command, ...] = (
 @click.option("--target", envvar="IMAGEMESH_TARGET", default="", help="host:port of a router; default: the local mesh.")
 @click.option("--api-key", envvar="IMAGEMESH_API_KEY", default="", help="Default: the local mesh's development key.")
 @click.option("--moderation-target", envvar="IMAGEMESH_MODERATION_TARGET", default="", hidden=True)
+@click.option("--storage-target", envvar="IMAGEMESH_STORAGE_TARGET", default="", hidden=True)
 @click.option(
     "--home",
     envvar="IMAGEMESH_HOME",
@@ -42,12 +43,14 @@ COMMANDS: tuple[click.Command, ...] = (
 )
 @click.version_option(package_name="imagemesh")
 @click.pass_context
-def cli(context: click.Context, target: str, api_key: str, moderation_target: str, home: Path) -> None:
+def cli(context: click.Context, /, target: str, api_key: str, home: Path, **targets: str) -> None:
     """Pictures from prompts, on a mesh of your own.
 
     Exit status: 0 done, 1 failed, 2 usage, 3 blocked by moderation, 4 budget or limit.
     """
-    context.obj = Session(home.expanduser().absolute(), target, api_key, moderation_target)
+    context.obj = Session(
+        home.expanduser().absolute(), target, api_key, targets["moderation_target"], targets["storage_target"]
+    )
 
 
 for command in COMMANDS:

@@ -176,7 +176,10 @@ def tell(review: review_pb2.Review) -> None:
             ("state", plain(review_pb2.ReviewState.Name(review.state), "REVIEW_STATE_")),
             ("tenant", review.tenant),
             ("job", review.job_id),
-            ("picture", f"{review.asset_id}  (blur it at first)" if review.asset_id else ""),
+            (
+                "picture",
+                f"{review.asset_id}  (see `reviews picture`; blurred)" if review.asset_id else "",
+            ),
             ("text", review.text),
             ("found", ", ".join(_score(score) for score in verdict.scores)),
             ("by", ", ".join(sorted({_evidence(one) for one in verdict.evidence}))),

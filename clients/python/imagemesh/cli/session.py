@@ -22,16 +22,18 @@ class Endpoints:
     moderation: str
     key_file: Path
     telemetry: Path
+    storage: str = ""
 
 
 @dataclass(frozen=True)
 class Session:
-    """home: folder of the local mesh. target, api_key, moderation_target: as given, empty otherwise."""
+    """home: folder of the local mesh. target, api_key and the services' own targets: as given, empty otherwise."""
 
     home: Path
     target: str = ""
     api_key: str = ""
     moderation_target: str = ""
+    storage_target: str = ""
 
     @property
     def telemetry(self) -> Path:
@@ -52,6 +54,7 @@ class Session:
                 moderation=document["moderation"],
                 key_file=Path(document["development_key_file"]),
                 telemetry=Path(document["telemetry_dir"]),
+                storage=document.get("storage", ""),
             )
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -75,6 +78,13 @@ class Session:
             return self.moderation_target or self.target, self.api_key
         endpoints = self._local()
         return endpoints.moderation, self.api_key or _read_key(endpoints.key_file)
+
+    def storage(self) -> tuple[str, str]:
+        """Target and key for the storage service."""
+        if self.storage_target or self.target:
+            return self.storage_target or self.target, self.api_key
+        endpoints = self._local()
+        return endpoints.storage, self.api_key or _read_key(endpoints.key_file)
 
     def _local(self) -> Endpoints:
         endpoints = self.endpoints()
