@@ -24,7 +24,7 @@ SIDE = 256  # pixels of the shorter side, at least, where the picture has as man
 MOST_SQUARES = 4  # of a long picture; a longer one is squeezed into them
 THUMBNAIL = 64  # pixels a side, at least, that go into the hash
 PLAIN = ("srgb", "b-w")  # what needs no conversion
-LUMA = np.array([299, 587, 114], np.uint32)  # ITU-R BT.601, as Pillow and ImageHash weigh them
+LUMA = np.array([299, 587, 114], np.float32)  # ITU-R BT.601, as Pillow and ImageHash weigh them
 
 # EXIF 2.3, tag 274: what makes the stored pixels upright.
 UPRIGHT: Mapping[int, Callable[[Pixels], Pixels]] = {
@@ -85,7 +85,8 @@ def _decoded(lazy: Any) -> tuple[Pixels, Pixels | None]:
     if transparent:
         plain = plain.flatten(background=255).bandjoin(plain.extract_band(0, n=plain.bands - 1))
     try:
-        small = plain.shrink(*_factors(plain.width, plain.height))
+        factors = _factors(plain.width, plain.height)
+        small = plain if factors == (1, 1) else plain.shrink(*factors)
         pixels = np.frombuffer(small.write_to_memory(), np.uint8).reshape(small.height, small.width, small.bands)
     except pyvips.Error as error:
         raise imaging.unreadable("it is truncated or damaged") from error
@@ -127,7 +128,8 @@ def _views(pixels: Pixels) -> Iterator[Pixels]:
 
 def _grey(pixels: Pixels) -> Grey:
     """Grey and small: averaged to a little more than what the hash needs."""
-    grey = (pixels @ LUMA + 500) // 1000
+    weighed = pixels.astype(np.float32) @ LUMA  # exact: whole numbers below 2²⁴; several times as fast as in integers
+    grey = ((weighed + 500) / 1000).astype(np.uint32)
     down, across = (max(1, side // THUMBNAIL) for side in grey.shape)
     height, width = grey.shape[0] // down * down, grey.shape[1] // across * across
     boxes = grey[:height, :width].reshape(height // down, down, width // across, across)

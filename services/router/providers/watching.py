@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from mesh import telemetry
 from mesh.errors import InvalidArgument
-from mesh.imaging import in_thread, open_image
+from mesh.imaging import in_thread, open_image, sniff
 from services.router.breaker import BreakerKey, Breakers
 from services.router.degradation import Degradation, DegradationConfig, Drawn, Sign
 from services.router.providers.base import Provider, ProviderCall, ProviderImage, ProviderResult
@@ -84,8 +84,16 @@ class Watched(Wrapper):
 async def _looked_at(call: ProviderCall, image: ProviderImage) -> Drawn:
     ends = image.data[:SAMPLE] + image.data[-SAMPLE:] + len(image.data).to_bytes(8, "big")
     request = hashlib.blake2b(f"{call.seed}\n{call.operation}\n{call.prompt}".encode(), digest_size=16).digest()
-    blank = len(image.data) < SMALL and await in_thread(lambda: is_blank(image.data))
+    blank = may_be_blank(image.data) and await in_thread(lambda: is_blank(image.data))
     return Drawn(request, hashlib.blake2b(ends, digest_size=16).digest(), blank)
+
+
+def may_be_blank(data: bytes) -> bool:
+    """Whether a picture has so few bytes that it may be of one colour; a PNG's size is read here, it is cheap."""
+    if len(data) >= SMALL or sniff(data) != "png":
+        return len(data) < SMALL
+    width, height = (int.from_bytes(data[at : at + 4], "big") for at in (16, 20))  # IHDR, PNG specification 11.2.2
+    return len(data) <= PER_PIXEL * width * height
 
 
 def is_blank(data: bytes) -> bool:
