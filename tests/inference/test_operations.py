@@ -21,7 +21,14 @@ from services.inference.engine.latent_sampling import LatentSampling
 from services.inference.engine.manifest import Lora, read_models
 from services.inference.engine.request import ControlInput, DrawRequest, LoraUse, Margins, Wanted
 from services.inference.engine.schedulers import build, fitting
-from tests.inference.tiny_extras import half, load, png, scene, write_tiny_model_with_extras
+from tests.inference.tiny_extras import (
+    half,
+    load,
+    png,
+    scene,
+    write_demo_model_with_extras,
+    write_tiny_model_with_extras,
+)
 
 # Adapters of one set are laid over the model one after another; peft supposes that this may be a mistake.
 pytestmark = pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
@@ -45,8 +52,12 @@ BOTH_LORAS = (LoraUse("style.one", 0.7), LoraUse("two", -0.4))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    use_threads(1)
     return write_tiny_model_with_extras(tmp_path_factory.mktemp("operations") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_demo_model_with_extras(tmp_path_factory.mktemp("operations") / "demo")
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +66,32 @@ def models(folder: Path) -> Models:
 
 
 @pytest.fixture(scope="module")
+def demo_models(demo_folder: Path) -> Models:
+    return Models(read_models(demo_folder.parent), draw_seed=lambda: 1234)
+
+
+@pytest.fixture(scope="module")
 def family(models: Models) -> StableDiffusion:
-    family = load_family(models.by_id["tiny"], "cpu")
+    return loaded(models)
+
+
+@pytest.fixture(scope="module")
+def demo_family(demo_models: Models) -> StableDiffusion:
+    return loaded(demo_models)
+
+
+def loaded(models: Models) -> StableDiffusion:
+    use_threads(1)
+    [own] = models
+    family = load_family(own.model, "cpu")
     assert isinstance(family, StableDiffusion)
     return family
 
 
 def request(models: Models, operation: str = "text_to_image", **wanted: Any) -> DrawRequest:
     values = {"prompt": "red star", "operation": operation, "steps": 6, "seed": 11, **OPERATIONS[operation], **wanted}
-    return models.settle(Wanted("tiny", **values), "")
+    [own] = models
+    return models.settle(Wanted(own.model.manifest.id, **values), "")
 
 
 def draw(family: StableDiffusion, *requests: DrawRequest) -> Pictures:
@@ -165,22 +193,30 @@ def test_company_changes_little(
     family: StableDiffusion, models: Models, operation: str, loras: tuple[LoraUse, ...]
 ) -> None:
     mine = request(models, operation, loras=loras)
-    other: dict[str, Any] = {
-        "loras": loras,
-        "seed": 5,
-        "steps": 9,
-        "guidance": 2.0,
-        "scheduler": "euler_a",
-        "prompt": "a blue dot",
-    }
-    mates = [request(models, operation, **other)]
-    if operation != "control":  # what begins from noise and what begins from an image share passes too
-        mates.append(request(models, loras=loras, count=2, guidance=1.0, width=mine.width, height=mine.height))
-    else:
-        mates.append(request(models, "control", controls=(ControlInput("edges", png(scene(7)), 1.7),)))
-    if loras and operation == "control":
-        mates.pop()
-    assert difference(draw(family, mine, *mates)[:1], draw(family, mine)) <= SHARED
+    assert difference(draw(family, mine, *mates(models, mine))[:1], draw(family, mine)) <= SHARED
+
+
+def mates(models: Models, mine: DrawRequest) -> list[DrawRequest]:
+    """Requests that share the passes of `mine` and differ in all else."""
+    other = request(
+        models, mine.operation, loras=mine.loras, seed=5, steps=9, guidance=2.0, scheduler="euler_a", prompt="blue dot"
+    )
+    if mine.controls:
+        controls = (ControlInput("edges", png(scene(7)), 1.7),)
+        return [other, request(models, "control", loras=mine.loras, controls=controls)]
+    size: dict[str, Any] = {"width": mine.width, "height": mine.height}  # what begins from noise shares passes with what does not
+    return [other, request(models, loras=mine.loras, count=2, guidance=1.0, **size)]
+
+
+@pytest.mark.parametrize("loras", [(), BOTH_LORAS], ids=["plain", "adapters"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_the_demo_model_keeps_both_promises(
+    demo_family: StableDiffusion, demo_models: Models, demo_folder: Path, operation: str, loras: tuple[LoraUse, ...]
+) -> None:
+    mine = request(demo_models, operation, prompt="two yellow stars on a dark blue background", loras=loras, steps=8)
+    alone = draw(demo_family, mine)
+    assert difference(alone, reference(demo_folder, mine)) <= ALONE.get(operation, 0)
+    assert difference(draw(demo_family, mine, *mates(demo_models, mine))[:1], alone) <= SHARED
 
 
 def test_each_picture_of_an_image_request_has_its_own_seed(family: StableDiffusion, models: Models) -> None:

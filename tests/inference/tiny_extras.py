@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from PIL import Image
 
 from services.inference.engine.manifest import read_model
+from tests.conftest import ROOT
 from tests.inference.tiny import lib, model_yaml, write_tiny_model
 
 EXTRAS = """\
@@ -36,10 +39,26 @@ def write_tiny_model_with_extras(folder: Path) -> Path:
     """The tiny model with LoRAs (`style.one`, `two`) and ControlNets (`edges`, `depth`) that fit, and some without."""
     write_tiny_model(folder)
     (folder / "model.yaml").write_text(model_yaml(folder.name) + EXTRAS)
+    _write_extras(folder)
+    return folder
+
+
+def write_demo_model_with_extras(folder: Path) -> Path:
+    """The demo model with the same adapters; their weights are random and no others are taken over."""
+    demo = ROOT / "models" / "demo"
+    shutil.copytree(demo, folder, ignore=shutil.ignore_patterns("loras", "controls"))
+    ours = yaml.safe_load(EXTRAS)
+    (folder / "model.yaml").write_text(yaml.safe_dump({**yaml.safe_load((demo / "model.yaml").read_text()), **ours}))
+    _write_extras(folder)
+    return folder
+
+
+def _write_extras(folder: Path) -> None:
     pipeline = load(folder, "StableDiffusionPipeline")
     for number, name in enumerate(("edges", "depth")):
         _write_control(folder / "controls" / name, pipeline.unet, seed=number + 1)
-    foreign = lib.UNet2DConditionModel.from_config({**pipeline.unet.config, "cross_attention_dim": 16})
+    width = pipeline.unet.config.cross_attention_dim // 2
+    foreign = lib.UNet2DConditionModel.from_config({**pipeline.unet.config, "cross_attention_dim": width})
     _write_control(folder / "controls" / "foreign", foreign, seed=3)
     for number, name in enumerate(("one", "two")):
         _write_lora(folder / "loras" / name, pipeline, seed=number + 1)
@@ -47,7 +66,6 @@ def write_tiny_model_with_extras(folder: Path) -> Path:
     (folder / "loras" / "torn").mkdir()
     (folder / "loras" / "torn" / FILE).write_bytes((folder / "loras" / "one" / FILE).read_bytes()[:500])
     read_model(folder)
-    return folder
 
 
 def load(folder: Path, class_name: str, **parts: Any) -> Any:
