@@ -12,6 +12,7 @@ from mesh.migrate import upgrade
 from services.router.api_main import run_api
 from services.router.catalog_file import CatalogError
 from services.router.config import MIGRATIONS, ApiSettings, WorkerSettings
+from services.router.providers import AccountError
 from services.router.worker_main import run_worker
 
 
@@ -37,5 +38,5 @@ if __name__ == "__main__":
         raise SystemExit("say which role: api or worker")
     try:
         process.run(roles[sys.argv[1]])
-    except CatalogError as error:
+    except (AccountError, CatalogError) as error:
         raise SystemExit(str(error)) from None

@@ -79,6 +79,10 @@ class Adapter:
     capabilities: Callable[[str], Capabilities]
 
 
+class AccountError(Exception):
+    """An account of the catalog that its adapter cannot use; the text names both and says why."""
+
+
 ADAPTERS: Mapping[str, Adapter] = {
     "a1111": Adapter(lambda account, shared: WebUi(account, shared.http), a1111.capabilities),
     "azure": Adapter(lambda account, shared: AzureImages(account, shared.http), azure.capabilities),
@@ -102,7 +106,11 @@ ADAPTERS: Mapping[str, Adapter] = {
 def open_providers(
     catalog: Catalog, keys: Mapping[str, str], connections: Connections, breakers: Breakers
 ) -> dict[str, Provider]:
-    """Every provider of the catalog that can be used, ready to be called, by id. `keys`: values by variable name."""
+    """Every provider of the catalog that can be used, ready to be called, by id. `keys`: values by variable name.
+
+    Raises:
+        AccountError: an adapter cannot work with an account's settings or key.
+    """
     opened = {}
     for entry in catalog.providers.values():
         if catalog.provider_obstacle(entry):
@@ -116,7 +124,10 @@ def open_providers(
 def _member(entry: ProviderEntry, chosen: catalogs.Account, keys: Mapping[str, str], shared: Connections) -> Member:
     """One account with its own limits."""
     slots = chosen.max_concurrency or UNBOUNDED
-    adapter = ADAPTERS[entry.kind].open(_account(entry, chosen, keys), shared)
+    try:
+        adapter = ADAPTERS[entry.kind].open(_account(entry, chosen, keys), shared)
+    except ValueError as error:
+        raise AccountError(f"providers.{entry.id}.accounts.{chosen.name}: {error}") from error
     watched = adapter if shared.degradations is None else Watched(adapter, shared.degradations)
     paced = Paced(Limited(watched, slots), Allowance(chosen.requests_per_minute, shared.workers))
     return Member(chosen.name, paced, slots, bool(chosen.dedicated))

@@ -5,9 +5,12 @@ from typing import Any
 
 import pytest
 
+from services.router.breaker import BreakerConfig, Breakers
 from services.router.catalog_file import DEFAULT_CATALOG, CatalogError
+from services.router.providers import AccountError, Connections, open_providers
+from services.router.providers.http import PooledHttpClient
 from services.router.providers.routes import load_checked
-from tests.router.catalogs import document, model, provider, route, write
+from tests.router.catalogs import document, load, model, provider, route, write
 
 
 def catalog(folder: Path, variant: str = "gpt-image", kind: str = "openai", **fields: Any) -> Path:
@@ -43,3 +46,12 @@ def test_kind_and_variant_must_be_known(tmp_path: Path) -> None:
         load_checked(catalog(tmp_path, kind="paint"), {})
     with pytest.raises(CatalogError, match="no variant 'oil'"):
         load_checked(catalog(tmp_path, variant="oil"), {})
+
+
+def test_an_account_that_its_adapter_cannot_use_is_told_with_its_place(tmp_path: Path) -> None:
+    account = {"name": "main", "key_env": "KEY", "settings": {"inputs:acme/painter": "no_such_term=prompt"}}
+    providers = [provider("aggregator", kind="replicate", accounts=[account])]
+    loaded = load(tmp_path, document(providers, [model("m", route("aggregator"))]), {"KEY": "x"})
+    shared = Connections(PooledHttpClient(), None)  # type: ignore[arg-type]
+    with pytest.raises(AccountError, match=r"providers\.aggregator\.accounts\.main: .*no_such_term"):
+        open_providers(loaded, {"KEY": "x"}, shared, Breakers(BreakerConfig(), lambda: 0.0))
