@@ -12,9 +12,11 @@ import pytest
 from imagemesh.storage.v1 import asset_pb2
 from imagemesh.storage.v1 import storage_service_pb2 as pb
 
-from mesh.errors import MeshError, Unavailable
+from mesh.errors import MeshError, NotFound, Unavailable
+from services.storage.http import WINDOW, Served
 from services.storage.objects.base import ObjectStoreError
 from services.storage.objects.disk import DiskStore
+from services.storage.ranges import Part
 from services.storage.verdicts import Verdict
 from tests.storage.running import Running, internal, key, object_files, picture, refused, running, sha256
 
@@ -203,3 +205,16 @@ async def test_both_ports_drain_in_the_same_time(tmp_path: Path, monkeypatch: py
     async with running(f"sqlite:///{tmp_path / 'truth.db'}", DiskStore(tmp_path / "objects")) as service:
         for port in (service.storage.server, service.storage.http):
             monkeypatch.setattr(port, "stop", beside_the_other(port.stop))
+
+
+async def test_a_takedown_while_a_picture_is_sent_stops_it(local: Running) -> None:
+    data = picture(1, 2600, 2000)
+    assert len(data) > WINDOW
+    asset = await local.published(data)
+    kept = await local.storage.store.get(asset.asset_id, "")
+    served = Served(asset.asset_id, kept.content, 60)
+    windows = local.storage.http.windows(served, Part(0, len(data) - 1, len(data)))
+    assert await anext(windows) == data[:WINDOW]
+    await local.stub.TakeDownContent(pb.TakeDownContentRequest(sha256=asset.sha256), metadata=internal(""))
+    with pytest.raises(NotFound):
+        await anext(windows)
