@@ -11,7 +11,7 @@ from services.router.breaker import BreakerConfig, BreakerKey, Breakers, Breaker
 from services.router.degradation import Degradation, Drawn, Sign
 from services.router.providers.base import ProviderCall, ProviderImage, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
-from services.router.providers.watching import Degradations, Watched, is_blank
+from services.router.providers.watching import Degradations, Watched, is_blank, may_be_blank
 from tests.router.fakes.pictures import draw
 from tests.router.providers.harness_base import Heard
 from tests.router.rig import Clock, ScriptedProvider
@@ -84,6 +84,15 @@ def flat(side: int, value: int) -> bytes:
 @pytest.mark.parametrize(("data", "blank"), [(flat(512, 0), True), (flat(512, 200), True), (draw(256, 5), False)])
 def test_only_pictures_of_one_colour_are_blank(data: bytes, blank: bool) -> None:
     assert is_blank(data) is blank
+
+
+@pytest.mark.parametrize(
+    ("data", "looked_at"),
+    [(flat(512, 200), True), (draw(256, 5), False), (b"\xff\xd8\xff" + bytes(100), True)],
+    ids=["flat", "much on it", "no PNG, few bytes"],
+)
+def test_pictures_with_too_many_bytes_to_be_blank_are_not_decoded(data: bytes, looked_at: bool) -> None:
+    assert may_be_blank(data) is looked_at
 
 
 def test_what_cannot_be_read_is_not_blank() -> None:
