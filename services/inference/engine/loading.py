@@ -21,6 +21,7 @@ def load_pipeline(pipeline_class: Any, model: Model, device: str, options: Mappi
     pipeline = pipeline_class.from_pretrained(
         str(model.weights_folder or weights.hub),
         revision=weights.revision if weights.hub else None,
+        variant=weights.variant or None,
         dtype=torch.float32 if device == "cpu" else getattr(torch, manifest.dtype),
         **spread,
         **options,

@@ -39,6 +39,8 @@ class Weights(_Part):
         "", description="Pinned commit of the hub id. For a folder it may be empty: then its content is hashed."
     )
 
+    variant: str = Field("", pattern=r"^[a-z0-9_]*$", description="Of the files, e.g. `fp16`, where there are several.")
+
     @model_validator(mode="after")
     def _one_source(self) -> Self:
         if bool(self.path) == bool(self.hub):
