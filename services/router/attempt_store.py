@@ -33,7 +33,9 @@ _OF_JOBS = (
     .where(attempts.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
     .order_by(attempts.c.job_id, attempts.c.ordinal)
 )
-_FACTS = (jobs.c[name] for name in ("job_id", "tenant", "key_id", "user", "version", "traceparent", "tracestate"))
+_FACTS = (
+    jobs.c[name] for name in ("job_id", "tenant", "key_id", "user", "epoch", "version", "traceparent", "tracestate")
+)
 _JOB = sa.select(*_FACTS).where(jobs.c.job_id == sa.bindparam("v_job"))
 _JOB_HELD = _JOB.where(jobs.c.epoch == sa.bindparam("v_epoch"), jobs.c.state == "RUNNING").with_for_update()
 _NEXT_ORDINAL = sa.select(sa.func.coalesce(sa.func.max(attempts.c.ordinal), 0) + 1).where(
@@ -253,6 +255,8 @@ def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, 
     if end.state == "UNKNOWN":
         account = Account(job.tenant, job.key_id, job.user, job.job_id, attempt.model, attempt.provider)
         ledger_store.hold(connection, account, attempt_id, attempt.worst_micros, ended)
+    elif end.state != "SUCCEEDED" or attempt.epoch != job.epoch:  # it may have been unknown, and was taken up again
+        ledger_store.release_hold(connection, attempt_id, ended)
     subject = Subject(job.tenant, job.job_id, job.version, ended, job.traceparent, job.tracestate)
     outbox.append(connection, outbox_rows, job_events.attempt_finished(subject, message(attempt)))
     return True

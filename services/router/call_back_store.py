@@ -63,13 +63,11 @@ def _note(connection: sa.Connection, fact: Fact) -> Noted:
         return Noted.UNKNOWN_ATTEMPT
     if row.state not in ("RUNNING", "UNKNOWN"):
         return Noted.NOTHING
-    unfinished = row.job in UNFINISHED
-    if row.state == "UNKNOWN":
-        ledger_store.release_hold(connection, fact.attempt_id, _now(connection))
-    if unfinished:
+    if row.job in UNFINISHED:  # what is held stays held until the vendor has told the outcome
         _change(connection, fact, {"state": "RUNNING", "end_time": None, "error": b"", "error_reason": ""})
         connection.execute(sa.update(jobs).where(jobs.c.job_id == row.job_id).values(POKED))
         return Noted.TAKEN_UP if row.state == "UNKNOWN" else Noted.HEARD
+    ledger_store.release_hold(connection, fact.attempt_id, _now(connection))
     _change(connection, fact, {"state": "FAILED", "cost_micros": row.worst_micros, "end_time": now_us()})
     return Noted.TOO_LATE
 

@@ -50,6 +50,7 @@ _END = (
         jobs.c.cost_micros,
         jobs.c.images,
         jobs.c.has_inputs,
+        jobs.c.poked,
         jobs.c.create_time,
         jobs.c.end_time,
         jobs.c.traceparent,
@@ -66,10 +67,7 @@ _FORGET_INPUTS = sa.delete(job_inputs).where(job_inputs.c.job_id == sa.bindparam
 
 def end_leased(connection: sa.Connection, lease: Lease, ending: Ending) -> Ended | None:
     """Ends the job of a lease, and what earlier runs left under way; None when the lease is lost or the job ended."""
-    ended = _end(connection, _END_LEASED, {"v_job": lease.job_id, "v_epoch": lease.epoch}, ending)
-    if ended is not None and lease.epoch > 1:  # a first run leaves nothing to itself
-        attempt_store.give_up_all(connection, lease.job_id)
-    return ended
+    return _end(connection, _END_LEASED, {"v_job": lease.job_id, "v_epoch": lease.epoch}, ending)
 
 
 def end_queued(connection: sa.Connection, job_id: str, ending: Ending) -> Ended | None:
@@ -92,7 +90,14 @@ def _end(connection: sa.Connection, statement: sa.Executable, which: dict[str, A
         _remember(connection, job_id, row, ending.cache_key)
     subject = Subject(row.tenant, job_id, row.version, row.end_time, row.traceparent, row.tracestate)
     outbox.append(connection, outbox_rows, job_events.ended(subject, _facts(row, ending, error)))
+    if _may_leave_orders(which.get("v_epoch", 0), row, ending):
+        attempt_store.give_up_all(connection, job_id)
     return Ended(job_id, row.tenant, row.version, row.cost_micros)
+
+
+def _may_leave_orders(epoch: int, row: Any, ending: Ending) -> bool:
+    """Whether to look for orders under way: not after a first run that went well and that no call back spoke into."""
+    return epoch > 1 or (epoch == 1 and (row.poked or ending.state != "SUCCEEDED"))
 
 
 def _values(ending: Ending, error: bytes) -> dict[str, Any]:

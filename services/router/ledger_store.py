@@ -144,7 +144,12 @@ def close(connection: sa.Connection, account: Account, settlement: Settlement, e
 
 
 def hold(connection: sa.Connection, account: Account, attempt_id: str, amount: int, time_us: int) -> None:
-    """Counts an attempt of unknown outcome against the cap; its price may break the cap, since it may be spent."""
+    """Counts an attempt of unknown outcome against the cap, once, whatever it becomes and becomes again on the way.
+
+    Its price may break the cap, since it may be spent.
+    """
+    if _entry_of(connection, attempt_id, ledger.HOLD) is not None:
+        return
     if account.key_id:
         connection.execute(_HOLD, {"budget": account.key_id, "amount": amount})
     connection.execute(_INSERT_ENTRY, _entry(account, ledger.HOLD, amount, time_us, attempt_id))
@@ -223,8 +228,9 @@ def _entry(account: Account, kind: str, amount: int, time_us: int, attempt_id: s
 
 def _entry_of(connection: sa.Connection, attempt_id: str, kind: str) -> Entry | None:
     table = ledger_entries
+    indexed = table.c.attempt_id != sa.literal_column("''")  # the partial index serves what says so
     row = connection.execute(
-        sa.select(table).where(table.c.attempt_id == attempt_id, table.c.kind == kind)
+        sa.select(table).where(table.c.attempt_id == attempt_id, table.c.kind == kind, indexed)
     ).one_or_none()
     return None if row is None else Entry(*row)
 

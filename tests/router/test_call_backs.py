@@ -15,9 +15,9 @@ from services.router.attempt_store import AttemptEnd
 from services.router.call_back_store import CallBackStore, Fact, Noted
 from services.router.call_backs import CallBackAddresses
 from services.router.hooks import Desk, Hooks, HooksConfig
-from services.router.leases import Ending
+from services.router.leases import ClaimedJob, Ending
 from services.router.providers.webhooks import CallBack, CallBackRefusedError
-from services.router.tables import attempts, jobs
+from services.router.tables import attempts, budgets, jobs, ledger_entries
 from tests.router.rig import ScriptedProvider
 from tests.router.stores import Stores, new_attempt
 
@@ -164,11 +164,64 @@ async def test_an_unknown_outcome_is_taken_up_by_the_next_run(stores: Stores) ->
     await stores.attempts.begin(job.lease, attempt)
     await stores.attempts.finish(job.lease, attempt.attempt_id, AttemptEnd("UNKNOWN"))
     assert await CallBackStore(stores.database).note(fact(attempt.attempt_id)) is Noted.TAKEN_UP
-    assert await stores.kinds() == [("HOLD", 500), ("HOLD_RELEASE", 500)]
     await stores.queue.release(job.lease)
     (again,) = await stores.claim()
     (found,) = again.attempts
     assert (found.state, found.provider_request_id, found.end_time) == ("RUNNING", "vendor-1", None)
+
+
+async def taken_up(stores: Stores) -> tuple[ClaimedJob, str]:
+    """A job that was claimed again, with an order whose outcome was unknown until its vendor called back."""
+    await stores.budget(10_000)
+    job, attempt = await stores.take(), new_attempt()
+    await stores.attempts.begin(job.lease, attempt)
+    await stores.attempts.finish(job.lease, attempt.attempt_id, AttemptEnd("UNKNOWN"))
+    await CallBackStore(stores.database).note(fact(attempt.attempt_id))
+    await stores.queue.release(job.lease)
+    (again,) = await stores.claim()
+    return again, attempt.attempt_id
+
+
+@pytest.mark.parametrize("state", ["SUCCEEDED", "FAILED", "CANCELED"])
+async def test_what_was_held_is_held_until_the_outcome_is_known(stores: Stores, state: str) -> None:
+    job, attempt_id = await taken_up(stores)
+    assert await stores.kinds() == [("HOLD", 500)]
+    await stores.attempts.finish(job.lease, attempt_id, AttemptEnd(state))
+    assert await stores.kinds() == [("HOLD", 500), ("HOLD_RELEASE", 500)]
+    assert (await stores.rows(budgets))[0].held_micros == 0
+
+
+async def test_an_outcome_that_stays_unknown_is_held_once_and_ages(stores: Stores) -> None:
+    job, attempt_id = await taken_up(stores)
+    await stores.attempts.finish(job.lease, attempt_id, AttemptEnd("UNKNOWN"))
+    assert await stores.kinds() == [("HOLD", 500)]
+    assert (await stores.rows(attempts))[0].state == "UNKNOWN"
+    aged = ledger_entries.update().values(create_time=0)
+    await stores.database.write(lambda c: c.execute(aged) and None)
+    assert await stores.ledger.expire_holds() == 1
+    assert (await stores.rows(budgets))[0].held_micros == 0
+
+
+async def test_a_job_that_loses_its_workers_with_such_an_order_stops_no_queue(stores: Stores) -> None:
+    job, _ = await taken_up(stores)
+    losses = jobs.update().values(step_losses=9, wake_at=0)
+    await stores.database.write(lambda c: c.execute(losses) and None)
+    assert await stores.claim() == []
+    assert [row.state for row in await stores.rows(jobs)] == ["FAILED"]
+    assert [row.state for row in await stores.rows(attempts)] == ["UNKNOWN"]
+    assert job.attempts
+
+
+@pytest.mark.parametrize("ending", ["SUCCEEDED", "FAILED"])
+async def test_an_order_taken_up_too_late_for_its_run_does_not_stay_under_way(stores: Stores, ending: str) -> None:
+    await stores.budget(10_000)
+    job, attempt = await stores.take(), new_attempt()
+    await stores.attempts.begin(job.lease, attempt)
+    await stores.attempts.finish(job.lease, attempt.attempt_id, AttemptEnd("UNKNOWN"))
+    await CallBackStore(stores.database).note(fact(attempt.attempt_id))
+    await stores.queue.finish(job.lease, Ending(ending))  # the run went on elsewhere
+    assert [row.state for row in await stores.rows(attempts)] == ["UNKNOWN"]
+    assert ("HOLD_RELEASE", 500) not in await stores.kinds()
 
 
 async def test_after_the_jobs_end_what_was_held_is_spent(stores: Stores) -> None:
