@@ -24,7 +24,9 @@ def pipeline() -> Iterator[Any]:
 
 
 def test_it_fits_in_12_mb() -> None:
-    assert sum(path.stat().st_size for path in MODEL.rglob("*") if path.is_file()) <= 12_000_000
+    files = [path for path in MODEL.rglob("*") if path.is_file()]
+    beside = ("loras", "controls")  # what is added to the model, and measured in `test_extensions`
+    assert sum(path.stat().st_size for path in files if path.relative_to(MODEL).parts[0] not in beside) <= 12_000_000
 
 
 def test_it_draws_64_by_64(pipeline: Any) -> None:

@@ -1,12 +1,17 @@
 """The command line: `python -m tools.train_demo STEP`."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
 import torch
 
+from tools.train_demo import control as controlling
 from tools.train_demo import evaluate as evaluating
 from tools.train_demo import export as exporting
+from tools.train_demo import extension_scores as scoring
+from tools.train_demo import extension_sheets
+from tools.train_demo import lora as styling
 from tools.train_demo import sheet as sheets
 from tools.train_demo import text as reading
 from tools.train_demo import tokenizer as tokenizing
@@ -22,7 +27,7 @@ _HOURS = click.option("--hours", default=1.2, show_default=True, help="Wall time
 
 @click.group()
 def main() -> None:
-    """Trains the demo model: tokenizer, vae, text, unet, export, evaluate; or `all` of them."""
+    """Trains the demo model: tokenizer, vae, text, unet, export, lora, control, evaluate; or `all`."""
     torch.set_num_threads(1)  # on shared cores, more threads wait for one another
 
 
@@ -71,6 +76,22 @@ def export(work: Path, target: Path) -> None:
 
 @main.command()
 @_TARGET
+@click.option("--samples", default=styling.PLAN.samples, show_default=True)
+def lora(target: Path, samples: int) -> None:
+    """Trains the style LoRA for the exported model; about three minutes of one core."""
+    styling.train(target, replace(styling.PLAN, samples=samples))
+
+
+@main.command()
+@_TARGET
+@click.option("--samples", default=controlling.PLAN.samples, show_default=True)
+def control(target: Path, samples: int) -> None:
+    """Trains the edge ControlNet for the exported model; about twelve minutes of one core."""
+    controlling.train(target, replace(controlling.PLAN, samples=samples))
+
+
+@main.command()
+@_TARGET
 @click.option("--count", default=96, show_default=True, help="Prompts a group.")
 @click.option("--seen", is_flag=True, help="Score combinations that training draws, not those held out.")
 def evaluate(target: Path, count: int, seen: bool) -> None:
@@ -86,6 +107,24 @@ def sheet(target: Path, path: Path) -> None:
     sheets.write(target, path)
 
 
+@main.command("evaluate-extensions")
+@_TARGET
+@click.option("--count", default=64, show_default=True, help="Prompts a table.")
+def evaluate_extensions(target: Path, count: int) -> None:
+    """Prints the tables of the LoRA and the ControlNet."""
+    click.echo(scoring.table(scoring.score_lora(target, count), "with the LoRA"))
+    click.echo(scoring.table(scoring.score_control(target, count), "with the ControlNet"))
+
+
+@main.command("extension-sheets")
+@_TARGET
+@click.argument("folder", type=_FOLDER)
+def sheets_of_extensions(target: Path, folder: Path) -> None:
+    """Writes the contact sheets of the LoRA and the ControlNet to FOLDER."""
+    extension_sheets.write_lora(target, folder / "demo-lora.png")
+    extension_sheets.write_control(target, folder / "demo-control.png")
+
+
 @main.command("all")
 @_WORK
 @_TARGET
@@ -98,7 +137,11 @@ def everything(work: Path, target: Path, ranks: int, hours: float) -> None:
     reading.train(work, 2.3, ranks)
     painting.train(work, painting.Plan(hours=hours, ranks=ranks))
     exporting.export(work, target)
+    styling.train(target)
+    controlling.train(target)
     click.echo(evaluating.table(evaluating.evaluate(target, 96, unseen=True)))
+    click.echo(scoring.table(scoring.score_lora(target, 64), "with the LoRA"))
+    click.echo(scoring.table(scoring.score_control(target, 64), "with the ControlNet"))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ from diffusers import DPMSolverMultistepScheduler, StableDiffusionPipeline
 from transformers import CLIPTextModel
 
 from tools.train_demo import tokenizer, vae
-from tools.train_demo.unet import CHECKPOINT, NOISE, build
+from tools.train_demo.noising import NOISE
+from tools.train_demo.unet import CHECKPOINT, build
 
 Pipeline = Any  # diffusers.StableDiffusionPipeline, which carries no types
 

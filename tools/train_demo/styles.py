@@ -7,15 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 Pixels = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 
 
-def _edges(pixels: Pixels) -> npt.NDArray[np.bool_]:
+def edges(pixels: Pixels) -> Mask:
     """Where neighbouring pixels differ clearly; (height, width)."""
-    grey = pixels.astype(np.int16)
-    edges = np.zeros(pixels.shape[:2], dtype=bool)
-    edges[:, 1:] |= np.abs(np.diff(grey, axis=1)).sum(axis=2) > 70
-    edges[1:] |= np.abs(np.diff(grey, axis=0)).sum(axis=2) > 70
-    return edges
+    colours = pixels.astype(np.int16)
+    found = np.zeros(pixels.shape[:2], dtype=bool)
+    found[:, 1:] |= np.abs(np.diff(colours, axis=1)).sum(axis=2) > 70
+    found[1:] |= np.abs(np.diff(colours, axis=0)).sum(axis=2) > 70
+    return found
 
 
 def _pixel_art(pixels: Pixels) -> Pixels:
@@ -26,7 +27,7 @@ def _pixel_art(pixels: Pixels) -> Pixels:
 
 def _cartoon(pixels: Pixels) -> Pixels:
     drawn = pixels.copy()
-    drawn[_edges(pixels)] = 16
+    drawn[edges(pixels)] = 16
     return drawn
 
 
@@ -38,7 +39,7 @@ def _pastel(pixels: Pixels) -> Pixels:
 def _sketch(pixels: Pixels) -> Pixels:
     grey: npt.NDArray[np.float64] = pixels.mean(axis=2, keepdims=True) * 0.12 + 214
     drawn: Pixels = grey.repeat(3, axis=2).astype(np.uint8)
-    drawn[_edges(pixels)] = 60
+    drawn[edges(pixels)] = 60
     return drawn
 
 

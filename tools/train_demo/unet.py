@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import nn
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -15,24 +15,16 @@ from transformers import CLIPTextModel
 
 from tools.train_demo import vae
 from tools.train_demo.drawing import examples
+from tools.train_demo.noising import Noising
 from tools.train_demo.parallel import Budget, Rank, launch
 from tools.train_demo.pool import Pool
 from tools.train_demo.text import WIDTH
 from tools.train_demo.tokenizer import encode, load
 
 CHECKPOINT: Final = "unet.pt"
-NOISE: Final = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "prediction_type": "v_prediction",
-}
 _SYNC_SECONDS: Final = 12.0
 _SAVE_SECONDS: Final = 300.0
 _WARM_UP: Final = 0.01
-_NOISY_SHARE: Final = 0.4  # of the timesteps are drawn from the noisy half
-_DROPOUT: Final = 0.1  # of the captions are left empty, for guidance
 _EMA_DECAY: Final = 0.91  # per average of the ranks
 
 
@@ -113,7 +105,7 @@ class Trainer:
     def __init__(self, folder: Path, plan: Plan, rank: Rank) -> None:
         self.plan = plan
         tokenizer = load(folder)
-        self.empty = encode(tokenizer, [""])
+        self.noising = Noising(encode(tokenizer, [""]))
         autoencoder = vae.load(folder).to(memory_format=torch.channels_last)
         model, average = (_modules(folder) for _ in range(2))
         self.state = _State(model, average, _optimiser(model, plan), budget=Budget(plan.hours * 3600))
@@ -122,7 +114,6 @@ class Trainer:
             self.state.load(path)
         torch.manual_seed(self.state.samples + rank.index)
         self.pool = Pool(examples(3000 + self.state.samples * 2 + rank.index), autoencoder, tokenizer)
-        self.noise: Any = DDPMScheduler(**NOISE)  # type: ignore[no-untyped-call]
 
     def share(self) -> float:
         """How much of the budget is spent, by time or by samples, whichever is more."""
@@ -142,17 +133,11 @@ class Trainer:
         return float(loss.detach())
 
     def _loss(self, latents: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-        ids = torch.where(torch.rand(len(ids), 1) < _DROPOUT, self.empty, ids)
-        steps = torch.randint(0, 1000, (len(ids),))
-        noisy = torch.randint(500, 1000, (len(ids),))
-        steps = torch.where(torch.rand(len(ids)) < _NOISY_SHARE, noisy, steps)
-        noise = torch.randn_like(latents)
-        target = self.noise.get_velocity(latents, noise, steps)
-        image = self.noise.add_noise(latents, noise, steps).contiguous(memory_format=torch.channels_last)
+        noised = self.noising(latents, ids)
         with torch.autocast("cpu", torch.bfloat16):
-            hidden = self.state.model["text"](ids).last_hidden_state
-            predicted = self.state.model["unet"](image, steps, hidden).sample
-        return functional.mse_loss(predicted.float(), target)
+            hidden = self.state.model["text"](noised.ids).last_hidden_state
+            predicted = self.state.model["unet"](noised.image, noised.steps, hidden).sample
+        return functional.mse_loss(predicted.float(), noised.target)
 
 
 def _modules(folder: Path) -> nn.ModuleDict:
