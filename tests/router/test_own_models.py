@@ -17,7 +17,8 @@ MANIFEST = Path(__file__).resolve().parents[2] / "models" / "demo" / "model.yaml
 DEMO: dict[str, Any] = {
     "modelId": "demo",
     "modelVersion": "abc",
-    "capabilities": ["text_to_image"],
+    "capabilities": ["text_to_image", "image_to_image", "inpaint", "outpaint", "upscale"],
+    "upscaleFactors": [2, 3, 4],
     "size": {"min": 32, "max": 256, "factor": 8, "defaultSize": {"width": 64, "height": 64}},
     "maxCount": 8,
     "defaultSteps": 20,
@@ -39,6 +40,8 @@ def test_the_shipped_catalog_agrees_with_the_shipped_model() -> None:
     size, defaults = manifest["size"], manifest["defaults"]
     shipped = listed(
         capabilities=manifest["capabilities"],
+        controls=[*manifest.get("controls", {})],
+        loras=[*manifest.get("loras", {})],
         size={
             "min": size["min"],
             "max": size["max"],
@@ -88,7 +91,7 @@ ABLE = {"controls": ["edges"], "loras": ["ink"], "upscaleFactors": [2, 4]}
 def test_what_guides_is_compared_too(tmp_path: Path, changes: dict[str, Any], told: str | None) -> None:
     document = yaml.safe_load(DEFAULT_CATALOG.read_text(encoding="utf-8"))
     (demo,) = (model for model in document["models"] if model["id"] == "demo")
-    route = {"operations": ["TEXT_TO_IMAGE"], "controls": ["edges"], "loras": ["ink"], "upscale_factors": [2]}
+    route = {"controls": ["edges"], "loras": ["ink"], "upscale_factors": [2]}
     demo["routes"][0]["capabilities"].update(route)
     (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     own = listed(**{**ABLE, **changes})
