@@ -283,9 +283,10 @@ def counter(name: str, unit: str, text: str) -> metrics.Counter:
 
 
 @lru_cache(maxsize=256)
-def histogram(name: str, unit: str, text: str) -> metrics.Histogram:
-    """A distribution: `.record(0.2, {"method": …})`."""
-    return metrics.get_meter(SCOPE).create_histogram(name, unit, text)
+def histogram(name: str, unit: str, text: str, buckets: tuple[float, ...] = ()) -> metrics.Histogram:
+    """A distribution: `.record(0.2, {"method": …})`. `buckets`: upper bounds, where the usual ones do not suit."""
+    advised = list(buckets) or None
+    return metrics.get_meter(SCOPE).create_histogram(name, unit, text, explicit_bucket_boundaries_advisory=advised)
 
 
 def _trace_ids(_: object, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -18,7 +18,6 @@ from mesh.errors import (
 )
 from services.inference.engine import errors as engine
 
-
 FIELDS = {"image": "images[0]"}  # what the contract calls them, where the engine calls them otherwise
 
 

@@ -125,14 +125,20 @@ async def test_tritons_spans_are_children_of_the_callers(
     await engine.start()
     await until_drawing(engine)
     monkeypatch.setattr("services.inference.engines.triton.telemetry.current", lambda: TraceContext(PARENT))
-    drawing = models.settle(Wanted("tiny", "a red star", request_id="traced"), "")
+    drawing = models.settle(Wanted("tiny", "a red star", request_id="traced", steps=25), "")
     assert isinstance([fact async for fact in engine.draw(drawing)][-1], Finished)
-    await eventually(lambda: len(spans_of(triton.telemetry, TRACE)) == 4)
-    spans = spans_of(triton.telemetry, TRACE)
+    await eventually(lambda: len(spans_of(triton.telemetry, TRACE)) == 6)
+    steps = [span for span in spans_of(triton.telemetry, TRACE) if span["name"] == "steps"]
+    spans = [span for span in spans_of(triton.telemetry, TRACE) if span["name"] != "steps"]
     assert [span["name"] for span in spans] == ["triton.queue", "encode", "denoise", "decode"]
     assert {span["parent_id"] for span in spans} == {"b7ad6b7169203331"}
+    assert [(s["attributes"]["imagemesh.first"], s["attributes"]["imagemesh.last"]) for s in steps] == [
+        (1, 10),
+        (11, 20),
+    ]
+    assert {span["parent_id"] for span in steps} == {spans[2]["span_id"]}
     assert {span["service"] for span in spans} == {"triton"}
-    assert spans[2]["attributes"]["imagemesh.steps"] == 4
+    assert spans[2]["attributes"]["imagemesh.steps"] == 25
     assert "red star" not in json.dumps(spans)
     await engine.stop()
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from services.inference.engine.admission import Admission, Limits
 from services.inference.engine.errors import Canceled, EngineError, EngineFailed, EngineUnavailable
-from services.inference.engine.facts import Finished, Load, Picture, Preview, Progress
+from services.inference.engine.facts import Finished, Load, Pass, Picture, Preview, Progress
 from services.inference.engine.family import Family, Look, Prediction
 from services.inference.engine.request import DrawRequest
 from services.inference.engine.thumbnails import jpeg
@@ -32,6 +32,10 @@ def nothing() -> None:
     """For engines whose threads need no preparation."""
 
 
+def unobserved(_: Pass) -> None:
+    """For engines that nobody measures."""
+
+
 class StepEngine:
     """Draws requests with one loaded model. Starting twice raises; stopping twice, or before the start, is nothing."""
 
@@ -41,12 +45,14 @@ class StepEngine:
         limits: Limits,
         prepare_thread: Callable[[], None] = nothing,
         now_ns: Callable[[], int] = time.time_ns,
+        observe: Callable[[Pass], None] = unobserved,
     ) -> None:
-        """`prepare_thread` is called first in each of the engine's threads."""
+        """`prepare_thread` is called first in each of the engine's threads, `observe` (quick) after each pass."""
         self._family = family
         self._limits = limits
         self._prepare_thread = prepare_thread
         self._now = now_ns
+        self._observe = observe
         self._changed = threading.Condition()
         self._admission = Admission(limits)
         self._stopping = False
@@ -182,6 +188,7 @@ class StepEngine:
         rows = sum(work.drawing.rows for work in batch)
         self._passes += 1
         self._rows_done += rows
+        self._observe(Pass(len(batch), sum(work.request.count for work in batch), rows, seconds))
         for work, prediction in zip(batch, predictions, strict=True):
             work.shared_rows += rows
             work.device_seconds += seconds * work.drawing.rows / rows

@@ -57,6 +57,16 @@ Fact = Progress | Preview | Picture | Finished
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One forward pass: how many requests, pictures and rows shared it, and how long it took."""
+
+    requests: int
+    pictures: int
+    rows: int
+    seconds: float
+
+
+@dataclass(frozen=True)
 class Load:
     """How busy the engine of one model is. `requests` are the ids of everything running or waiting.
 

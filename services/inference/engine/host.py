@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from services.inference.engine.admission import Limits
-from services.inference.engine.engine import StepEngine
-from services.inference.engine.facts import Memory
+from services.inference.engine.engine import StepEngine, unobserved
+from services.inference.engine.facts import Memory, Pass
 from services.inference.engine.families import device_memory, load_family, pick_device, use_threads
 from services.inference.engine.limits import limits_of
 from services.inference.engine.manifest import Model
@@ -59,13 +60,16 @@ class LoadedModel:
         return device_memory(self.device)
 
 
-def host_model(model: Model, config: HostConfig) -> LoadedModel:
-    """Loads the weights and starts the engine; ModelNotLoaded says why that failed. Takes seconds."""
+def host_model(model: Model, config: HostConfig, observe: Callable[[Pass], None] = unobserved) -> LoadedModel:
+    """Loads the weights and starts the engine; ModelNotLoaded says why that failed. Takes seconds.
+
+    `observe` hears of every forward pass.
+    """
     device = config.device or pick_device()
     family = load_family(model, device)
     limits = limits_of(
         model.manifest, family, Limits(slots=config.slots, waiting=config.waiting), device_memory(device)
     )
-    engine = StepEngine(family, limits, partial(use_threads, config.threads))
+    engine = StepEngine(family, limits, partial(use_threads, config.threads), observe=observe)
     engine.start()
     return LoadedModel(model, engine, device)

@@ -17,6 +17,7 @@ from services.inference.engine.manifest import Model
 from services.inference.engine.request import DrawRequest
 from services.inference.engines.base import Busy, State, Status
 from services.inference.engines.turns import Turns
+from services.inference.metering import Meter, to_telemetry
 from services.inference.spans import record_stages
 
 log = telemetry.logger(__name__)
@@ -38,6 +39,7 @@ class InProcessEngine:
         self._config = config
         self._unload_seconds = unload_seconds
         self._at_start = [model for name, model in models.items() if model.has_weights and name not in unwanted]
+        self._meters: dict[str, Meter] = {}
         self._hosted: dict[str, LoadedModel] = {}
         self._statuses = {name: _first_status(model) for name, model in models.items()}
         self._statuses.update({model.manifest.id: Status(State.LOADING) for model in self._at_start})
@@ -62,7 +64,7 @@ class InProcessEngine:
         """See the port. The queue is bounded by the facts that one request can have."""
         facts: asyncio.Queue[Fact | EngineError] = asyncio.Queue(request.most_facts)
         engine = self._engine_of(request.model_id).engine
-        work = engine.submit(request, self._bridge(facts))
+        work = engine.submit(request, self._bridge(request.model_id, facts))
         try:
             while True:
                 fact = await facts.get()
@@ -105,14 +107,15 @@ class InProcessEngine:
             raise EngineUnavailable(f"{model_id} is being loaded")
         raise ModelNotLoaded(status.error or f"{model_id} is not loaded")
 
-    def _bridge(self, facts: asyncio.Queue[Fact | EngineError]) -> Callable[[Fact | EngineError], None]:
+    def _bridge(self, model_id: str, facts: asyncio.Queue[Fact | EngineError]) -> Callable[[Fact | EngineError], None]:
         """A sink for the engine's threads that fills `facts` in this loop and records spans at the end."""
         loop = asyncio.get_running_loop()
-        place = telemetry.current()
+        place, meter = telemetry.current(), self._meters[model_id]
 
         def sink(fact: Fact | EngineError) -> None:
             if isinstance(fact, Finished | EngineError):
                 record_stages("engine", fact, place)
+                meter.ended(fact)
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(facts.put_nowait, fact)
 
@@ -123,9 +126,10 @@ class InProcessEngine:
         if name in self._hosted:
             return
         self._statuses[name] = Status(State.LOADING)
+        meter = self._meters.setdefault(name, Meter(name, (to_telemetry,)))
         loop = asyncio.get_running_loop()
         try:
-            self._hosted[name] = await loop.run_in_executor(self._loader, host_model, model, self._config)
+            self._hosted[name] = await loop.run_in_executor(self._loader, host_model, model, self._config, meter.passed)
         except ModelNotLoaded as error:
             self._statuses[name] = Status(State.FAILED, str(error))
             raise

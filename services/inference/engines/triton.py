@@ -172,7 +172,7 @@ class TritonEngine:
             stream.cancel()
 
     async def _until_gone(self, model_id: str) -> None:
-        async with asyncio.timeout(self._config.load_seconds):
+        async with asyncio.timeout(self._config.unload_seconds + self._config.call_seconds):
             while True:
                 index = await self._client.get_model_repository_index(client_timeout=self._config.call_seconds)
                 if not any(model.name == model_id and model.state in STATES for model in index.models):

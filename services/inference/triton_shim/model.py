@@ -23,6 +23,7 @@ class TritonPythonModel:
         parameters = json.loads(args["model_config"])["parameters"]
         settings = {key: value["string_value"] for key, value in parameters.items()}
         sys.path.insert(0, settings["root"])
+        from services.inference.triton_shim.exporting import Exporter
         from services.inference.triton_shim.session import Session, SessionConfig
 
         config = SessionConfig(
@@ -34,6 +35,7 @@ class TritonPythonModel:
             threads=int(settings["threads"]),
         )
         self._session = Session(config)
+        self._exporter = Exporter(pb_utils, self._session.counts)
 
     def execute(self, requests: list[Any]) -> None:
         """Starts every request and returns at once; answers come from the engine's threads."""
@@ -46,6 +48,7 @@ class TritonPythonModel:
     def finalize(self) -> None:
         """Ends what is running and frees the model."""
         self._session.close()
+        self._exporter.close()
 
 
 def _send_with(sender: Any) -> Callable[[bytes, bytes, bool], None]:
