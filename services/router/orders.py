@@ -19,7 +19,7 @@ from services.router.leases import Attempt
 from services.router.listening import OrderListener, Placed
 from services.router.peers.storage import Storage
 from services.router.providers.base import Provider, ProviderCall, ProviderResult
-from services.router.providers.errors import Charge, ErrorKind, ProviderError, treatment
+from services.router.providers.errors import Charge, ErrorKind, ProviderError, of_placed, treatment
 from services.router.runs import KIND, Paid, Run
 
 WRITE_PAUSE = 0.25
@@ -171,7 +171,8 @@ class Orders:
         self._listening[order.attempt_id] = listener
         try:
             result = await call(listener)
-        except ProviderError as error:
+        except ProviderError as failure:
+            error = of_placed(failure, listener.placed.request_id)
             await self._stop_waiting(order, error, listener.placed.account)
             return await self._failed(order, error)
         except asyncio.CancelledError:

@@ -31,12 +31,15 @@ class Slow(ScriptedProvider):
         self.resumed: list[tuple[str, float]] = []
         self.canceled: list[str] = []
         self.cancel_fails = False
+        self.asking_fails: ErrorKind | None = None
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
         self.calls.append(call)
         await listener.accepted("vendor-1")
         self.accepted.set()
         await self.ready.wait()
+        if self.asking_fails is not None:
+            raise ProviderError(self.asking_fails, "the order could not be asked about")
         return self._draw(call, "draw")
 
     async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
@@ -121,6 +124,19 @@ async def test_a_job_that_cannot_go_on_leaves_no_order_under_way(rig: Rig) -> No
     assert [row.state for row in await rig.stores.rows(jobs)] == ["FAILED"]
     assert [row.state for row in await rig.stores.rows(attempts)] == ["UNKNOWN"]
     assert "HOLD" in [kind for kind, _ in await rig.stores.kinds()]
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.AUTHENTICATION, ErrorKind.RATE_LIMITED, ErrorKind.UNREACHABLE])
+async def test_an_order_that_was_taken_is_not_placed_again_because_asking_failed(rig: Rig, kind: ErrorKind) -> None:
+    vendor = slow(rig)
+    vendor.ready.set()
+    vendor.asking_fails = kind
+    await rig.submit()
+    assert isinstance(await rig.walk(await rig.claim()), Ended)
+    assert (len(rig.one.calls), len(rig.two.calls)) == (1, 1)
+    states = {row.provider: row.state for row in await rig.stores.rows(attempts)}
+    assert states == {"one": "UNKNOWN", "two": "SUCCEEDED"}
+    assert "HOLD" in [entry for entry, _ in await rig.stores.kinds()]
 
 
 async def test_the_id_is_stored_however_busy_the_database_is(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

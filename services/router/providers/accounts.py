@@ -1,7 +1,7 @@
 """Several accounts at one provider, used as one: dedicated capacity first, then whoever is least busy.
 
 An account that was turned away (key, credit, rate) rests, and the next one is asked within the same order: nothing was
-taken on, so nothing is charged twice. Any other failure is the provider's and goes to the fallback.
+taken on, so nothing is charged twice. Any other failure, and any after the order was taken, goes to the fallback.
 """
 
 from __future__ import annotations
@@ -36,6 +36,23 @@ class Member:
         return (not self.dedicated or full, self.busy / self.slots)
 
 
+class _Noting:
+    """Passes everything on to a listener, and notes whether the order was taken."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.taken = False
+        self.chosen = listener.chosen
+        self.progress = listener.progress
+        self.preview = listener.preview
+        self.woken = listener.woken
+
+    async def accepted(self, provider_request_id: str) -> None:
+        """See `Listener`."""
+        self.taken = True
+        await self._listener.accepted(provider_request_id)
+
+
 class Accounts(Provider):
     """See the module. With one account it only passes on."""
 
@@ -55,10 +72,11 @@ class Accounts(Provider):
         ends, turned_away = self._clock() + call.timeout, None
         for member in self._in_order():
             listener.chosen(member.name)
+            noting = _Noting(listener)
             try:
-                return await self._at(member, replace(call, timeout=max(ends - self._clock(), 0.0)), listener)
+                return await self._at(member, replace(call, timeout=max(ends - self._clock(), 0.0)), noting)
             except ProviderError as error:
-                if error.kind not in RESTS or len(self._members) == 1:
+                if error.kind not in RESTS or len(self._members) == 1 or noting.taken:
                     raise
                 member.rests_until = self._clock() + (error.retry_after or RESTS[error.kind])
                 turned_away = _milder(turned_away, error)

@@ -129,6 +129,19 @@ class ProviderError(Exception):
         return f"ProviderError({self.kind}, {self.message!r}, status={self.status})"
 
 
+ASKING = frozenset({ErrorKind.AUTHENTICATION, ErrorKind.RATE_LIMITED, ErrorKind.UNREACHABLE})
+"""Classes that, once an order is taken, tell of the asking about it and nothing of the order."""
+
+
+def of_placed(error: ProviderError, provider_request_id: str) -> ProviderError:
+    """What a failure says of an order that was taken under this id (empty: none was): it may be drawn all the same."""
+    if not provider_request_id or error.kind not in ASKING:
+        return error
+    return ProviderError(
+        ErrorKind.UNKNOWN_OUTCOME, error.message, provider_request_id=provider_request_id, status=error.status
+    )
+
+
 class NothingToCheckError(ProviderError):
     """The vendor has no authenticated call that draws nothing and costs nothing."""
 

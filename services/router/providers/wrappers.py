@@ -102,6 +102,10 @@ class Breaking(Wrapper):
         super().__init__(inner)
         self._breakers = breakers
 
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        """See `Provider.resume`. What was ordered is asked about whatever the breaker says: it may be paid for."""
+        return await self._inner.resume(call, provider_request_id, listener)
+
     async def _around(self, call: ProviderCall, proceed: Proceed) -> ProviderResult:
         key = BreakerKey(self.name, call.model_id or call.model)
         entry = self._breakers.enter(key)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from services.router.providers.accounts import Accounts, Member
-from services.router.providers.base import ProviderCall
+from services.router.providers.base import Listener, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.webhooks import CallBack, CallBackRefusedError
 from tests.router.providers.harness_base import Heard
@@ -47,6 +47,24 @@ async def test_no_other_account_is_asked_after_the_provider_s_own_failure(kind: 
         await Accounts([first, second], Clock()).submit(CALL, Heard())
     assert caught.value.kind is kind
     assert scripted(second).calls == []
+
+
+class Taking(ScriptedProvider):
+    """Takes every order, then fails by its script when it is asked about it."""
+
+    async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
+        await listener.accepted("vendor-1")
+        return await super().submit(call, listener)
+
+
+@pytest.mark.parametrize("kind", [ErrorKind.AUTHENTICATION, ErrorKind.QUOTA, ErrorKind.RATE_LIMITED])
+async def test_an_order_that_one_account_took_is_placed_at_no_other(kind: ErrorKind) -> None:
+    taking, second, heard = Taking("vendor"), member("second"), Heard()
+    taking.script = [kind]
+    with pytest.raises(ProviderError) as caught:
+        await Accounts([Member("first", taking, 2), second], Clock()).submit(CALL, heard)
+    assert caught.value.kind is kind
+    assert (scripted(second).calls, heard.accounts) == ([], ["first"])
 
 
 async def test_when_all_are_turned_away_the_mildest_cause_is_told_and_then_how_long_they_rest() -> None:

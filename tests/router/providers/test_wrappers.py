@@ -9,7 +9,7 @@ import pytest
 
 from services.router.breaker import BreakerConfig, BreakerKey, Breakers
 from services.router.leases import LeaseLost
-from services.router.providers.base import ProviderCall
+from services.router.providers.base import Listener, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.wrappers import Limited, wrapped
 from tests.router.providers.harness_base import Heard
@@ -111,3 +111,24 @@ async def test_the_last_check_comes_after_the_wait_for_a_slot() -> None:
         await late
     assert len(inner.calls) == 1
     assert len((await limited.submit(call(), Heard())).images) == 1  # the slot is free again
+
+
+async def test_an_open_breaker_keeps_nobody_from_an_order_that_was_placed(breakers: Breakers) -> None:
+    inner = Taken("one")
+    breakers.trip(KEY, 60, "test")
+    assert (await wrapped(inner, breakers).resume(call(), "vendor-1", Heard())).provider_request_id == "vendor-1"
+    inner.fails = True
+    with pytest.raises(ProviderError) as caught:
+        await wrapped(inner, breakers).resume(call(), "vendor-1", Heard())
+    assert caught.value.kind is ErrorKind.UNKNOWN_OUTCOME
+
+
+class Taken(ScriptedProvider):
+    """Knows its orders by their id."""
+
+    fails = False
+
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        if self.fails:
+            raise ProviderError(ErrorKind.UNKNOWN_OUTCOME, "not in time")
+        return ProviderResult((), provider_request_id)
