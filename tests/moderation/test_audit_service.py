@@ -132,7 +132,7 @@ async def test_erasing_a_user_reaches_records_and_verdicts(moderation_on_each: R
         await service.stub.ModeratePrompt(request, metadata=internal())
     request = pb.EraseUserRequest(tenant="acme", user="ann@example.org")
     answer = await stub_of(service).EraseUser(request, metadata=OPERATOR)
-    assert answer.records == 2  # the record and the verdict
+    assert answer.records == 3  # the record, the verdict, and the strike for a blocked prompt
     for table in (AUDIT_RECORDS, VERDICTS):
         rows = await service.rows(table)
         assert "ann@example.org" not in str(rows)
