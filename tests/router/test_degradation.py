@@ -95,8 +95,9 @@ def test_pictures_with_too_many_bytes_to_be_blank_are_not_decoded(data: bytes, l
     assert may_be_blank(data) is looked_at
 
 
-def test_what_cannot_be_read_is_not_blank() -> None:
-    assert not is_blank(b"no picture")
+@pytest.mark.parametrize("data", [b"no picture", flat(1024, 90)[:-100]], ids=["no picture", "truncated"])
+def test_what_cannot_be_read_is_not_blank(data: bytes) -> None:
+    assert not is_blank(data)
 
 
 async def test_a_provider_that_draws_blanks_is_left_alone_and_its_peers_hear_why() -> None:

@@ -7,6 +7,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+import pyvips
+
 from mesh import telemetry
 from mesh.errors import InvalidArgument
 from mesh.imaging import in_thread, open_image, sniff
@@ -103,7 +105,7 @@ def is_blank(data: bytes) -> bool:
         if info.size > PER_PIXEL * info.width * info.height:
             return False
         deviations = opened.stats()
-    except (InvalidArgument, RuntimeError):
+    except (InvalidArgument, pyvips.Error):
         return False
     column, bands = 5, range(1, 1 + min(opened.bands, 3))
     return all(deviations(column, band)[0] <= FLAT for band in bands)
