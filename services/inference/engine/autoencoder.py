@@ -5,8 +5,9 @@ The arithmetic is that of the pipelines of diffusers 0.42; which constants a VAE
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ class Autoencoder:
         """`patch`: latents each way that belong together. `tiled_above`: a side in pixels; 0 never tiles."""
         self.scale = 2 ** (len(vae.config.block_out_channels) - 1)
         self._vae = vae
+        self._tiling = copy.copy(vae)  # the same weights; works in overlapping tiles of the VAE's own size
+        self._tiling.enable_tiling()
         self._device = device
         self._tiled_above = tiled_above**2 or math.inf
         factor = patch * self.scale
@@ -35,8 +38,7 @@ class Autoencoder:
         width, height = size
         pixels = self._pictures.preprocess(picture, height=height, width=width)
         pixels = pixels.to(device=self._device, dtype=self._vae.dtype)
-        encode = self._either(width * height, self._vae.encode, self._vae.tiled_encode)
-        distribution = encode(pixels).latent_dist
+        distribution = self._for(width * height).encode(pixels).latent_dist
         return torch.cat([self._scaled(distribution.sample(generator)) for generator in generators])
 
     def mask(self, mask: Image.Image, size: tuple[int, int], like: torch.Tensor) -> torch.Tensor:
@@ -48,8 +50,8 @@ class Autoencoder:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (batch, 3, height, width) from -1 to 1."""
         pixels = latents.shape[-2] * latents.shape[-1] * self.scale**2
-        decode = self._either(pixels, self._vae.decode, self._vae.tiled_decode)
-        decoded: torch.Tensor = decode(self._unscaled(latents).to(self._vae.dtype), return_dict=False)[0]
+        wide = self._unscaled(latents).to(self._vae.dtype)
+        decoded: torch.Tensor = self._for(pixels).decode(wide, return_dict=False)[0]
         return decoded
 
     def noise(self, shape: tuple[int, ...], generators: Sequence[torch.Generator], like: torch.Tensor) -> torch.Tensor:
@@ -57,13 +59,9 @@ class Autoencoder:
         drawn: torch.Tensor = randn_tensor(shape, generator=list(generators), device=like.device, dtype=like.dtype)
         return drawn
 
-    def _either(self, pixels: int, whole: Callable[..., Any], tiled: Callable[..., Any]) -> Callable[..., Any]:
-        """The way for so large a picture: overlapping tiles of the VAE's own size where one piece is too much."""
-        if pixels <= self._tiled_above:
-            return whole
-        if hook := getattr(self._vae, "_hf_hook", None):  # offloaded weights come for `encode` and `decode` alone
-            hook.pre_forward(self._vae)
-        return tiled
+    def _for(self, pixels: int) -> Any:
+        """The VAE for so large a picture."""
+        return self._vae if pixels <= self._tiled_above else self._tiling
 
     def _scaled(self, latents: torch.Tensor) -> torch.Tensor:
         mean, deviation = self._statistics(latents)

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import torch
 from diffusers import StableDiffusionXLPipeline
 
+from services.inference.engine.controls import Controls
 from services.inference.engine.family_latent import LatentFamily
 from services.inference.engine.loading import widen_vae
 from services.inference.engine.manifest import Model
@@ -31,6 +32,7 @@ class StableDiffusionXL(LatentFamily):
     def __init__(self, model: Model, pipeline: Any, device: str) -> None:
         widen_vae(pipeline)
         super().__init__(model, pipeline, device)
+        self._controls = Controls(model, pipeline.unet, device)
 
     def _schedule(self, request: DrawRequest) -> Any:
         return build(request.scheduler, self._pipe.scheduler.config, request.steps, self.device)
@@ -55,14 +57,20 @@ class StableDiffusionXL(LatentFamily):
     def _told(self, request: DrawRequest) -> Conditions:
         """The size of the original, where it was cropped, and the size that is wanted: six numbers."""
         size = (request.height, request.width)
-        return {"time_ids": torch.tensor([[*size, 0, 0, *size]], device=self.device, dtype=self._dtype)}
+        sizes = torch.tensor([[*size, 0, 0, *size]], device=self.device, dtype=self._dtype)
+        return {"time_ids": sizes, **self._controls.told(request)}
 
     def _forward(self, denoiser: Any, inputs: Tensors) -> torch.Tensor:
-        output: torch.Tensor = denoiser(
-            inputs["sample"],
-            inputs["timestep"],
-            encoder_hidden_states=inputs["encoder_hidden_states"],
-            added_cond_kwargs={"text_embeds": inputs["text_embeds"], "time_ids": inputs["time_ids"]},
-            return_dict=False,
-        )[0]
+        sample, timestep = inputs["sample"], inputs["timestep"]
+        words = {
+            "encoder_hidden_states": inputs["encoder_hidden_states"],
+            "added_cond_kwargs": {"text_embeds": inputs["text_embeds"], "time_ids": inputs["time_ids"]},
+            "return_dict": False,
+        }
+
+        def control(net: Any, image: torch.Tensor, scale: torch.Tensor) -> Any:
+            return net(sample, timestep, controlnet_cond=image, conditioning_scale=scale, **words)
+
+        told = self._controls.residuals(inputs, control)
+        output: torch.Tensor = denoiser(sample, timestep, **words, **told)[0]
         return output

@@ -164,6 +164,8 @@ class Manifest(_Part):
     def _controls_named(self) -> Self:
         if ("control" in self.capabilities) != bool(self.controls):
             raise ValueError("the capability `control` and entries under `controls` need each other")
+        if self.controls and self.family in FLOW_FAMILIES:
+            raise ValueError(f"`controls` do not fit the family {self.family}")
         return self
 
     @model_validator(mode="after")
