@@ -1,6 +1,7 @@
 """Migrated databases for tests, at the price of a copy: each service's migrations run once a test process.
 
-The migrations themselves are tested where `mesh.migrate.upgrade` is called directly (`test_migrations`, `test_schema`).
+A database that holds something already, as after a restart, is upgraded in place. The migrations themselves are tested
+where `mesh.migrate.upgrade` is called directly (`test_migrations`, `test_schema`).
 """
 
 from __future__ import annotations
@@ -22,12 +23,28 @@ _MADE: dict[tuple[str, Path], str] = {}
 
 
 async def migrated(url: str, migrations: Path) -> None:
-    """Brings the empty database at `url` to the newest schema."""
+    """Brings the database at `url` to the newest schema: an empty one by a copy, any other by its migrations."""
     place = make_url(url)
-    if place.get_backend_name() == "sqlite":
+    if await _in_use(place):
+        await upgrade(url, migrations)
+    elif place.get_backend_name() == "sqlite":
         await _copied(place, migrations)
     else:
         await _cloned(place, migrations)
+
+
+async def _in_use(place: URL) -> bool:
+    if place.get_backend_name() == "sqlite":
+        file = Path(str(place.database))
+        return file.exists() and file.stat().st_size > 0
+    import asyncpg
+
+    parts = {"host": place.host, "port": place.port, "user": place.username, "database": place.database}
+    server = await asyncpg.connect(**parts)
+    try:
+        return bool(await server.fetchval("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"))
+    finally:
+        await server.close()
 
 
 async def _copied(place: URL, migrations: Path) -> None:
