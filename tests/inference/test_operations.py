@@ -204,7 +204,8 @@ def mates(models: Models, mine: DrawRequest) -> list[DrawRequest]:
     if mine.controls:
         controls = (ControlInput("edges", png(scene(7)), 1.7),)
         return [other, request(models, "control", loras=mine.loras, controls=controls)]
-    size: dict[str, Any] = {"width": mine.width, "height": mine.height}  # what begins from noise shares passes with what does not
+    # What begins from noise shares passes with what begins from an image.
+    size: dict[str, Any] = {"width": mine.width, "height": mine.height}
     return [other, request(models, loras=mine.loras, count=2, guidance=1.0, **size)]
 
 

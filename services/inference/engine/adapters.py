@@ -21,20 +21,25 @@ from services.inference.engine.manifest import Lora, Model
 from services.inference.engine.request import LoraUse
 
 MOST_SETS = 16  # kept for later requests; those not used the longest leave first
+MOST_WHY = 400  # characters
 
 Uses = tuple[LoraUse, ...]
 
 
 class Adapters:
-    """The adapters of one loaded pipeline. Any thread may call; a set is built by the first that asks for it."""
+    """The adapters of one loaded pipeline. Any thread may call; a set is built by the first that asks for it.
+
+    `generation` changes with every adapter that comes or goes.
+    """
 
     def __init__(self, pipeline: Any, model: Model) -> None:
         self._pipeline = pipeline
         self._model = model
         self._known = dict(model.manifest.loras)
         self._sets: OrderedDict[Uses, Any] = OrderedDict()
+        self._faults: dict[str, str] = {}
         self._lock = threading.Lock()
-        self.generation = 0  # changes with every adapter that comes or goes
+        self.generation = 0
 
     def put(self, lora_id: str, lora: Lora) -> None:
         """Adds an adapter, or replaces it for requests that come later; its weights are read when it is first used."""
@@ -62,38 +67,52 @@ class Adapters:
 
     def _forget(self, lora_id: str) -> None:
         self.generation += 1
+        self._faults.pop(lora_id, None)
         for uses in [uses for uses in self._sets if any(use.lora_id == lora_id for use in uses)]:
             del self._sets[uses]
 
     def _built(self, uses: Uses) -> Any:
         if self._model.manifest.offload != "none" or self._model.manifest.device_map:
             raise ModelNotLoaded(f"{self._model.manifest.id} takes no loras while its weights are offloaded or spread")
+        known = [self._wanted(use.lora_id) for use in uses]
         variant = copy.copy(self._pipeline)
         for name in _adapted_parts(self._pipeline):
             setattr(variant, name, _sharing_weights(getattr(self._pipeline, name)))
-        for number, use in enumerate(uses):
-            self._add(variant, use.lora_id, f"lora_{number}")  # a module's name takes no dots, an id may have some
-        variant.set_adapters([f"lora_{number}" for number in range(len(uses))], [use.scale for use in uses])
+        names = [f"lora_{number}" for number in range(len(uses))]  # a module's name takes no dots, an id may have some
+        for use, lora, name in zip(uses, known, names, strict=True):
+            try:
+                self._add(variant, lora, name)
+            except Exception as error:  # the libraries below have one for everything
+                raise self._fault(use.lora_id, f"could not be loaded, or does not fit the model: {error}") from error
+        variant.set_adapters(names, [use.scale for use in uses])
         return variant
 
-    def _add(self, variant: Any, lora_id: str, name: str) -> None:
-        """The libraries below have an exception for everything, and a log line for weights they find no place for."""
-        what = f"lora {lora_id} of {self._model.manifest.id}"
+    def _wanted(self, lora_id: str) -> Lora:
+        """The adapter's entry, unless it is known that it cannot be had."""
+        if lora_id in self._faults:
+            raise ModelNotLoaded(self._faults[lora_id])
         lora = self._known.get(lora_id)
         if lora is None:
-            raise ModelNotLoaded(f"{what} is not known")
+            raise ModelNotLoaded(f"lora {lora_id} of {self._model.manifest.id} is not known")
         source = self._model.source(lora)
         if lora.path and not Path(source).exists():
-            raise ModelNotLoaded(f"{what} has no weights: nothing at {source}")
-        try:
-            state = _tensors(variant, source, lora)
-            variant.load_lora_weights(dict(state), adapter_name=name)
-        except Exception as error:
-            raise ModelNotLoaded(f"{what} could not be loaded, or does not fit the model: {error}") from error
+            raise self._fault(lora_id, f"has no weights: nothing at {source}")
+        return lora
+
+    def _fault(self, lora_id: str, why: str) -> ModelNotLoaded:
+        """Kept until the adapter is put again: trying costs time that others wait for. The first lines say enough."""
+        short = " ".join(" ".join(why.splitlines()[:2]).split())[:MOST_WHY]
+        self._faults[lora_id] = f"lora {lora_id} of {self._model.manifest.id} {short}"
+        return ModelNotLoaded(self._faults[lora_id])
+
+    def _add(self, variant: Any, lora: Lora, name: str) -> None:
+        """Loads an adapter; ValueError where weights find no place, which the libraries below only log."""
+        state = _tensors(variant, self._model.source(lora), lora)
+        variant.load_lora_weights(dict(state), adapter_name=name)
         expected = sum(".lora" in key and not key.endswith(".alpha") for key in state)
         placed = sum(f".{name}." in key for part in _parts(variant) for key, _ in part.named_parameters())
         if placed != expected:
-            raise ModelNotLoaded(f"{what} does not fit the model: it has a place for {placed} of {expected} tensors")
+            raise ValueError(f"there is a place for {placed} of its {expected} tensors")
 
 
 def _tensors(variant: Any, source: str, lora: Lora) -> dict[str, torch.Tensor]:

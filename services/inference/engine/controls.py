@@ -31,20 +31,19 @@ class Controls:
         self._device = device
         self._nets: dict[str, Any] = {}
         self._images = VaeImageProcessor(do_convert_rgb=True, do_normalize=False)
-        self.faults: dict[str, ModelNotLoaded] = {}
+        self.faults: dict[str, str] = {}  # why a kind cannot be had
         for kind, control in model.manifest.controls.items():
             try:
                 self._nets[kind] = _loaded(model, control, unet).to(device)
             except Exception as error:  # noqa: BLE001 - the libraries have one for everything; the model draws without
-                text = f"control {kind} of {model.manifest.id} could not be loaded: {error}"
-                self.faults[kind] = ModelNotLoaded(text)
+                self.faults[kind] = f"control {kind} of {model.manifest.id} could not be loaded: {error}"
 
     def told(self, request: DrawRequest) -> dict[str, torch.Tensor]:
         """The request's controls as conditions of one row; ModelNotLoaded for one that is not there."""
         rows: dict[str, torch.Tensor] = {}
         for number, control in enumerate(request.controls):
             if control.kind not in self._nets:
-                raise self.faults.get(control.kind) or ModelNotLoaded(f"control {control.kind} is not known")
+                raise ModelNotLoaded(self.faults.get(control.kind, f"control {control.kind} is not known"))
             image = picture(f"controls[{number}].image", control.image)
             pixels = self._images.preprocess(image, height=request.height, width=request.width)
             name = f"{number}.{control.kind}"
