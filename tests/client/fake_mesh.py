@@ -137,11 +137,15 @@ class FakeMesh:
         return job
 
     def updates(self, job_id: str) -> Iterator[job_pb2.Job | job_pb2.JobProgress]:
-        """The job now, its progress, its end as the prompt says; `hang` ends only when it is canceled."""
+        """The job now, its progress, its end as the prompt says; `hang` ends when it is canceled, `borderline` is reviewed."""
         yield self.copy(job_id)
         if self.jobs[job_id].state == job_pb2.JOB_STATE_QUEUED:
             for step in (1, 2):
                 yield job_pb2.JobProgress(step=step, steps=2)
+            if self.jobs[job_id].spec.prompt == "borderline":
+                parked = self.copy(job_id)
+                parked.waiting_for = job_pb2.WAITING_FOR_REVIEW
+                yield from (parked, parked)
             with self.changed:
                 while self.jobs[job_id].spec.prompt == "hang" and self.jobs[job_id].state == job_pb2.JOB_STATE_QUEUED:
                     self.changed.wait(0.05)

@@ -46,6 +46,13 @@ def test_refused_pictures_are_told(command: Command, tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.png")] == ["c-1.png"]
 
 
+def test_a_review_is_told_once_while_it_waits(command: Command) -> None:
+    result = command("generate", "borderline", "-o", "c.png")
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("waits for a person") == 1
+    assert "`imagemesh reviews next`" in result.stderr
+
+
 def test_the_cache_is_told(command: Command) -> None:
     result = command("generate", "cached", "--seed", "7")
     assert "0 USD, served from the cache" in result.stdout

@@ -14,7 +14,7 @@ from imagemesh.cli.command_trace import CommandSpan
 from imagemesh.cli.failures import FAILED, Failure, exit_status, one_line, told
 from imagemesh.cli.launch import Launch
 from imagemesh.cli.output import facts, json_option, money, note, print_message, show
-from imagemesh.cli.progress import JobBar
+from imagemesh.cli.progress import JobBar, ReviewNote
 from imagemesh.cli.session import Session
 from imagemesh.cli.spans import JOB_KEY
 from imagemesh.cli.wishes import options_of, wishes
@@ -48,7 +48,7 @@ def generate(context: click.Context, prompt: str, output: Path | None, as_json: 
     """Draw PROMPT and save the picture.
 
     Uses the mesh that is up, or starts one for this job and stops it afterwards. Ctrl-C cancels the job; a killed
-    command leaves it running.
+    command leaves it running. A job that moderation gives to a person waits until it is decided, and says so.
     """
     session: Session = context.obj
     order = _order(prompt, options_of(context), output, as_json)
@@ -92,11 +92,13 @@ def _drawn(client: Client, order: Order) -> job_pb2.Job:
     """The job as it ended, watched with a bar; canceled on Ctrl-C."""
     job = job_pb2.Job()
     with JobBar() as bar:
+        tell = ReviewNote()
         try:
             for update in client.generate_stream(order.request, order.seconds):
                 bar.show(update)
                 if update.HasField("job"):
                     job = update.job
+                    tell(job)
         except KeyboardInterrupt:
             bar.close()
             return _cancel(client, order, job)

@@ -6,7 +6,7 @@ import click
 
 from imagemesh.cli.failures import Failure, exit_status, one_line, told
 from imagemesh.cli.output import facts, json_option, moment, money, note, plain, print_message, show, table
-from imagemesh.cli.progress import JobBar, describe
+from imagemesh.cli.progress import JobBar, ReviewNote, describe
 from imagemesh.cli.session import Session
 from imagemesh.client import Client
 from imagemesh.errors import JobError, raise_unless_done
@@ -88,12 +88,14 @@ def show_job(job: job_pb2.Job) -> None:
 def _followed(client: Client, job_id: str, as_json: bool) -> job_pb2.Job:
     job = job_pb2.Job()
     with JobBar(quiet=as_json) as bar:
+        tell = ReviewNote()
         for update in client.watch(job_id, WATCH_SECONDS):
             bar.show(update)
             if as_json:
                 print_message(update)
             if update.HasField("job"):
                 job = update.job
+                tell(job)
     return job
 
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as Eta
 
-from imagemesh.cli.output import plain
+from imagemesh.cli.output import note, plain
 from imagemesh.router.v1 import job_pb2, job_service_pb2
 
 Update = job_service_pb2.GenerateImageResponse | job_service_pb2.WatchJobResponse
@@ -60,6 +60,23 @@ class JobBar:
         if progress.steps:
             text = f"drawing, step {progress.step} of {progress.steps}"
             self._progress.update(self._task, description=text, total=progress.steps, completed=progress.step)
+
+
+class ReviewNote:
+    """Says once, also where there is no bar, that a job waits for a person: nothing moves until that person decides."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def __call__(self, job: job_pb2.Job) -> None:
+        """Looks at the job as it stands now."""
+        if job.waiting_for != job_pb2.WAITING_FOR_REVIEW or self._told:
+            return
+        self._told = True
+        note(
+            f"{job.job_id} waits for a person: moderation wants it reviewed. `imagemesh reviews next` decides it, in another"
+            " terminal and with a reviewer's key; undecided, it is blocked after 23 hours."
+        )
 
 
 def describe(job: job_pb2.Job) -> str:
