@@ -25,6 +25,7 @@ from tests.inference.tiny_extras import half, png, scene
 DEADLINE_S = 120.0
 SHARED = 2  # of 255: what company may change
 SAMPLES = 20  # of the process's memory, spread over the requests
+BETWEEN = 25  # requests at least, for collecting garbage before a sample takes a second
 
 Pixels = np.ndarray[Any, Any]
 
@@ -105,7 +106,7 @@ def soak(engine: StepEngine, kinds: list[DrawRequest], requests: int, at_once: i
     for number in range(requests):
         assert free.acquire(timeout=DEADLINE_S), "a request is stuck"
         asked.append(_ask(engine, _choice(chance, kinds, number), free, chance))
-        if number % max(1, requests // SAMPLES) == 0:
+        if number % max(BETWEEN, requests // SAMPLES) == 0:
             outcome.memory.append(_memory())
             asked = [each for each in asked if not _checked(each, alone, outcome)]
     for _ in range(at_once):
