@@ -74,8 +74,8 @@ class ReviewNote:
             return
         self._told = True
         note(
-            f"{job.job_id} waits for a person: moderation wants it reviewed. `imagemesh reviews next` decides it, in another"
-            " terminal and with a reviewer's key; undecided, it is blocked after 23 hours."
+            f"{job.job_id} waits for a person: moderation wants it reviewed. `imagemesh reviews next` decides it, in"
+            " another terminal and with a reviewer's key; undecided, it is blocked after 23 hours."
         )
 
 
