@@ -37,7 +37,7 @@ from services.inference.engine.loading import load_pipeline
 from services.inference.engine.manifest import Model
 from services.inference.engine.prompt_cache import Conditions, PromptCache
 from services.inference.engine.request import DrawRequest
-from services.inference.engine.speed import Graphs, Tensors, quicken
+from services.inference.engine.speed import Beside, Graphs, Tensors, finish, quicken
 
 PNG_LEVEL = 4  # of 9: half the time of the default for 3 % more bytes
 
@@ -63,6 +63,7 @@ class LatentFamily(ABC):
         self._vae = Autoencoder(pipeline.vae, device, self.patch, manifest.vae_tiling)
         # Weights that come and go serve one stage at a time.
         self._turn: AbstractContextManager[Any] = nullcontext() if manifest.offload == "none" else threading.RLock()
+        self._beside_reading, self._beside_decoding = Beside(device), Beside(device)
         quicken(pipeline, self.part, manifest, device)
         recorded = manifest.cuda_graphs and device != "cpu" and manifest.offload == "none"
         self._graphs = Graphs(partial(self._forward, getattr(pipeline, self.part))) if recorded else None
@@ -148,7 +149,7 @@ class LatentFamily(ABC):
     @torch.inference_mode()
     def begin(self, request: DrawRequest) -> LatentSampling:
         """Encodes texts and images, draws the first noise from one generator per picture, sets up the scheduler."""
-        with self._turn:
+        with self._turn, self._beside_reading():
             return self._begun(request)
 
     def _begun(self, request: DrawRequest) -> LatentSampling:
@@ -185,8 +186,7 @@ class LatentFamily(ABC):
             output = self._pass(batch[0].denoiser, self._inputs(batch, conditions))
         parts = torch.split(output, [s.rows for s in batch])
         predictions = [compared(part, sampling) for part, sampling in zip(parts, batch, strict=True)]
-        if self.device != "cpu":
-            torch.cuda.current_stream().synchronize()
+        finish(self.device)
         return predictions
 
     @torch.inference_mode()
@@ -199,6 +199,7 @@ class LatentFamily(ABC):
         latents = output[0]
         sampling.step += 1
         sampling.latents = latents if sampling.kept is None else restored(sampling, latents, sampling.kept)
+        finish(self.device)
 
     @torch.inference_mode()
     def look(self, sampling: LatentSampling) -> list[Any]:
@@ -208,13 +209,13 @@ class LatentFamily(ABC):
     @torch.inference_mode()
     def picture(self, sampling: LatentSampling, index: int) -> bytes:
         """Decodes one picture; ArithmeticError when the model gave no numbers."""
-        latents = self._unpack(sampling.latents[index : index + 1], sampling.request)
-        with self._turn:
-            image = self._vae.decode(latents)
-        if not bool(torch.isfinite(image).all()):
-            raise ArithmeticError("the model drew no finite numbers")
-        pixels = (image[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).float()
-        return _png((pixels * 255).round().to(torch.uint8).cpu().numpy())
+        with self._turn, self._beside_decoding():
+            image = self._vae.decode(self._unpack(sampling.latents[index : index + 1], sampling.request))
+            if not bool(torch.isfinite(image).all()):
+                raise ArithmeticError("the model drew no finite numbers")
+            pixels = (image[0] / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).float()
+            array = (pixels * 255).round().to(torch.uint8).cpu().numpy()
+        return _png(array)
 
     def _pass(self, denoiser: Any, inputs: Tensors) -> torch.Tensor:
         if self._graphs is not None and denoiser is getattr(self._pipe, self.part):

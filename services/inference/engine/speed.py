@@ -6,7 +6,8 @@ Attention needs no word: diffusers calls `scaled_dot_product_attention`, which t
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,6 +53,36 @@ class _Recorded:
     graph: Any
     inputs: dict[str, torch.Tensor]
     output: torch.Tensor
+
+
+class Beside:
+    """Lets one thread's stage run beside the steps: on a CUDA stream of its own, finished when the stage ends.
+
+    Because it is finished then, and so is each step when it ends, no tensor goes from one stream to another, or back to
+    its pool, while the card still works on it. On the CPU nothing happens.
+    """
+
+    def __init__(self, device: str) -> None:
+        make_stream: Any = torch.cuda.Stream
+        self._stream = None if device == "cpu" else make_stream()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Around the stage."""
+        if self._stream is None:
+            yield
+            return
+        try:
+            with torch.cuda.stream(self._stream):
+                yield
+        finally:
+            self._stream.synchronize()
+
+
+def finish(device: str) -> None:
+    """Waits for what this thread has asked the card for."""
+    if device != "cpu":
+        torch.cuda.current_stream().synchronize()
 
 
 class Graphs:
