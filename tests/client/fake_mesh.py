@@ -137,7 +137,7 @@ class FakeMesh:
         return job
 
     def updates(self, job_id: str) -> Iterator[job_pb2.Job | job_pb2.JobProgress]:
-        """The job now, its progress, its end as the prompt says; `hang` waits for a cancel, `borderline` is reviewed."""
+        """The job now, its progress, its end as the prompt says; `hang` waits for a cancel, `borderline` for review."""
         yield self.copy(job_id)
         if self.jobs[job_id].state == job_pb2.JOB_STATE_QUEUED:
             for step in (1, 2):

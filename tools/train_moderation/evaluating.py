@@ -43,13 +43,11 @@ class Results:
 
 
 class Evaluation:
-    """The default policy, but for its review tier being REVIEW, so that tiers can be told apart."""
+    """Judges under the default policy, with the built-in classifier."""
 
     def __init__(self, encoder: Path) -> None:
         settings = ModerationSettings(encoder=str(encoder))
-        policy = load_policies(DEFAULT_POLICY, layers(settings)).for_tenant("")
-        document = policy.document.model_copy(update={"review_decision": "REVIEW"})
-        self._policy: Policy = policy.model_copy(update={"document": document})
+        self._policy: Policy = load_policies(DEFAULT_POLICY, layers(settings)).for_tenant("")
         classifier = sentence.make(settings)
         assert classifier is not None
         self._classifier = classifier
