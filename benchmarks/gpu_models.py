@@ -8,7 +8,8 @@ The numbers are facts of the published models, from the `config.json` of each pa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from string import ascii_lowercase
@@ -156,13 +157,12 @@ def manifest_of(name: str, shape: Configuration, switches: Mapping[str, bool]) -
 def family_of(shape: Configuration, manifest: Manifest, device: str, folder: Path) -> LatentFamily:
     """The model on its device, made there, in bfloat16 (float32 on the CPU); `folder` takes its tokenizers."""
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    with torch.device(device):
-        parts = _sdxl(shape, folder) if shape.family is StableDiffusionXL else _flux(shape, folder)
+    with _made_on(device, dtype):
+        parts = _sdxl(shape) if shape.family is StableDiffusionXL else _flux(shape)
     for part in parts.values():
-        if isinstance(part, torch.nn.Module):
-            part.to(dtype).eval()
+        part.eval()
     pipeline_class: Any = shape.family.pipeline_class
-    pipeline = pipeline_class(**parts, **shape.family.options)
+    pipeline = pipeline_class(**parts, **_beside_weights(shape, folder), **shape.family.options)
     return shape.family(Model(manifest=manifest, folder=folder), pipeline.to(device), device)
 
 
@@ -209,28 +209,44 @@ _passes: Mapping[type[LatentFamily], Callable[[Configuration], tuple[Any, Callab
 }
 
 
-def _sdxl(shape: Configuration, folder: Path) -> dict[str, Any]:
+@contextmanager
+def _made_on(device: str, dtype: torch.dtype) -> Iterator[None]:
+    """Weights are drawn where they stay, in the dtype they keep: FLUX.1-dev in float32 would not fit beside its T5."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with torch.device(device):
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+def _sdxl(shape: Configuration) -> dict[str, Any]:
     return {
         "vae": lib.AutoencoderKL(**shape.vae),
         "text_encoder": words.CLIPTextModel(_clip(shape.clip[0])),
         "text_encoder_2": words.CLIPTextModelWithProjection(_clip(shape.clip[1])),
-        "tokenizer": _tokenizer(folder),
-        "tokenizer_2": _tokenizer(folder),
         "unet": lib.UNet2DConditionModel(**shape.denoiser),
-        "scheduler": lib.EulerDiscreteScheduler(beta_schedule="scaled_linear", steps_offset=1),
     }
 
 
-def _flux(shape: Configuration, folder: Path) -> dict[str, Any]:
+def _flux(shape: Configuration) -> dict[str, Any]:
     return {
         "vae": lib.AutoencoderKL(**shape.vae),
         "text_encoder": words.CLIPTextModel(_clip(shape.clip[0])),
         "text_encoder_2": words.T5EncoderModel(words.T5Config(**shape.t5)),
-        "tokenizer": _tokenizer(folder),
-        "tokenizer_2": words.T5Tokenizer(vocab=PIECES, extra_ids=0),
         "transformer": lib.FluxTransformer2DModel(**shape.denoiser),
-        "scheduler": lib.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True),
     }
+
+
+def _beside_weights(shape: Configuration, folder: Path) -> dict[str, Any]:
+    """Tokenizers and scheduler; schedulers compute on the CPU whatever the device."""
+    if shape.family is StableDiffusionXL:
+        scheduler = lib.EulerDiscreteScheduler(beta_schedule="scaled_linear", steps_offset=1)
+        return {"tokenizer": _tokenizer(folder), "tokenizer_2": _tokenizer(folder), "scheduler": scheduler}
+    scheduler = lib.FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    pieces = words.T5Tokenizer(vocab=PIECES, extra_ids=0)
+    return {"tokenizer": _tokenizer(folder), "tokenizer_2": pieces, "scheduler": scheduler}
 
 
 def _clip(numbers: Mapping[str, Any]) -> Any:
