@@ -45,7 +45,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     "inpaint": {"image": PICTURE, "mask": png(half()), "strength": 0.7},
     "outpaint": {"image": PICTURE, "margins": Margins(left=8, bottom=16)},
     "control": {"controls": (ControlInput("edges", png(scene(2)), 0.8),)},
-    "upscale": {"image": PICTURE, "upscale_factor": 2},
+    "upscale": {"image": PICTURE, "upscale_factor": 2, "strength": 0.4},
 }
 BOTH_LORAS = (LoraUse("style.one", 0.7), LoraUse("two", -0.4))
 

@@ -54,8 +54,8 @@ def settled(manifest: dict[str, Any] | None = None, **wanted: Any) -> DrawReques
         ({"operation": "image_to_image", "image": turned(32, 48), "strength": 0.5}, (48, 32), 0.5),
         ({"operation": "inpaint", "image": image(), "mask": image(8, 8)}, (32, 48), 1.0),
         ({"operation": "outpaint", "image": image(), "margins": Margins(left=8, bottom=16)}, (40, 64), 1.0),
-        ({"operation": "upscale", "image": image(), "upscale_factor": 2}, (64, 96), 0.3),
-        ({"operation": "upscale", "image": image(16, 24)}, (32, 48), 0.3),
+        ({"operation": "upscale", "image": image(), "upscale_factor": 2}, (64, 96), 0.2),
+        ({"operation": "upscale", "image": image(16, 24)}, (32, 48), 0.2),
         ({"operation": "control", "controls": (ControlInput("edges", image()),)}, (32, 64), 1.0),
     ],
 )
@@ -122,6 +122,13 @@ def test_what_does_not_fit_is_named_with_its_fix(wanted: dict[str, Any], field: 
     told = {violation.field: violation.fix for violation in refusal.value.violations}
     assert set(told) == {field}
     assert fix in told[field]
+
+
+@pytest.mark.parametrize("steps", range(1, 50))
+def test_a_default_strength_makes_at_least_one_step(steps: int) -> None:
+    for operation in ("image_to_image", "upscale"):
+        drawing = settled(operation=operation, image=image(16, 24), steps=steps)
+        assert 1 <= int(drawing.steps * drawing.strength) <= steps
 
 
 def test_adapters_come_in_one_order_so_that_equal_sets_are_equal() -> None:
