@@ -8,8 +8,9 @@ needs to know of earlier runs is the job's attempts, so another worker goes on w
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from services.router.breaker import Clock
 from services.router.choices import Ask, Choice, Delivered, Failed, GaveUp, Later, Wanted
@@ -132,7 +133,7 @@ class Fallback:
             if isinstance(answer, Delivered):
                 return answer
             treat = treatment(answer.kind, replay_safe=choice.replay_safe)
-            if _decides(answer, wanted):
+            if any(_decides(failure, wanted) for failure in history.failures):  # also of who was asked beside it
                 return give_up(history, wanted)
             if tried >= treat.retries:
                 history.rest(choice, self._clock() + self._rest_after(choice, history, answer))
@@ -143,16 +144,16 @@ class Fallback:
 
     async def _answer(self, choice: Choice, wanted: Wanted, history: History, ask: Ask) -> Delivered | Failed:
         """What came of asking the choice; a second one's delivery where that was asked beside it and was faster."""
-        second, after = self._second(choice, wanted, history), wanted.hedge_after(choice)
-        if second is None or after is None:
-            answers = [await ask(choice, owed(wanted.missing, choice.max_count))]
-        else:
-            answers = await race(
-                lambda: ask(choice, owed(wanted.missing, choice.max_count)),
-                lambda: ask(second, owed(wanted.missing, second.max_count)),
-                after,
-                _settles,
-            )
+
+        def first() -> Coroutine[Any, Any, Delivered | Failed]:
+            return ask(choice, owed(wanted.missing, choice.max_count))
+
+        def beside() -> Coroutine[Any, Any, Delivered | Failed] | None:
+            second = self._second(choice, wanted, history)
+            return None if second is None else ask(second, owed(wanted.missing, second.max_count))
+
+        after = wanted.hedge_after(choice)
+        answers = [await first()] if after is None else await race(first, beside, after, _settles)
         for answer in answers:
             if isinstance(answer, Failed):
                 history.add(answer)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from mesh.errors import Aborted, FailedPrecondition, InvalidArgument, MeshError, ResourceExhausted, Unavailable
 from mesh.ids import new_id
@@ -42,6 +43,7 @@ def public_error(error: ProviderError, replay_safe: bool) -> MeshError:
     return shown(error.message, reason=reason, retry_after=error.retry_after, metadata={KIND: error.kind.value})
 
 
+T = TypeVar("T")
 _Calling = Callable[[OrderListener], Awaitable[ProviderResult]]
 
 
@@ -121,11 +123,14 @@ class Orders:
 
         For a job that is to be canceled, and for the slower one of two that were asked together.
         """
-        for attempt in await self._attempts.list(run.lease.job_id):
+        for attempt in await self._surely(run, lambda: self._attempts.list(run.lease.job_id)):
             if attempt.state == AttemptState.RUNNING and attempt.attempt_id != but:
-                off = await self._canceled_there(attempt) or attempt.replay_safe
-                end = AttemptEnd(AttemptState.CANCELED if off else AttemptState.UNKNOWN, failure=_canceled())
-                await self._attempts.finish(run.lease, attempt.attempt_id, end)
+                await self._call_off(run, attempt)
+
+    async def _call_off(self, run: Run, attempt: Attempt) -> None:
+        off = await self._canceled_there(attempt) or attempt.replay_safe
+        end = AttemptEnd(AttemptState.CANCELED if off else AttemptState.UNKNOWN, failure=_canceled())
+        await self._surely(run, lambda: self._attempts.finish(run.lease, attempt.attempt_id, end))
 
     async def _canceled_there(self, attempt: Attempt) -> bool:
         provider = self._providers.get(attempt.provider)
@@ -140,7 +145,9 @@ class Orders:
     async def succeeded(self, run: Run, delivered: Delivered, images: bytes, count: int) -> None:
         """The pictures of a delivery are stored: so many of them, as `images`."""
         candidate, result = _candidate(run, delivered.choice), delivered.result
-        volume = await self._volume(run, delivered.attempt_id) if candidate.price.tiered else 0
+        volume = 0
+        if candidate.price.tiered:  # what was delivered must not be lost for want of a figure
+            volume = await self._surely(run, lambda: self._attempts.bought_before(delivered.attempt_id))
         paid = Paid(candidate.provider, candidate.model, cost_of(candidate, result, volume), count)
         if candidate.dropped:
             run.cache_key = ""  # a later job is not served what was left out here
@@ -218,21 +225,11 @@ class Orders:
             state = AttemptState.CANCELED if can.replay_safe else AttemptState.UNKNOWN
             await self._attempts.finish(order.run.lease, order.attempt_id, AttemptEnd(state, failure=_canceled()))
 
-    async def _volume(self, run: Run, attempt_id: str) -> int:
-        found = 0
-
-        async def read() -> None:
-            nonlocal found
-            found = await self._attempts.bought_before(attempt_id)
-
-        await self._surely(run, read)  # what was delivered must not be lost for want of a figure
-        return found
-
-    async def _surely(self, run: Run, write: Callable[[], Awaitable[None]]) -> None:
-        """Writes a fact that only this run knows, again and again while the lease lasts."""
+    async def _surely(self, run: Run, tried: Callable[[], Awaitable[T]]) -> T:
+        """Writes a fact that only this run knows, or reads, again and again while the lease lasts."""
         while True:
             try:
-                return await write()
+                return await tried()
             except Unavailable:
                 if run.grip.lease_left() <= WRITE_PAUSE:
                     raise

@@ -59,10 +59,12 @@ def ending_of(run: Run) -> Ending:
 
 
 def debit_micros(run: Run) -> int:
-    """The published share of every delivery's cost, each rounded up; what a cache served costs nothing."""
+    """The published share of every delivery's cost, each rounded up, within `max_cost` (hedging reserves more); what a
+    cache served costs nothing."""
     counted = kept.by_attempt(run.pictures)
     shares = ((run.paid[attempt_id], count) for attempt_id, count in counted.items() if attempt_id in run.paid)
-    return sum(-(-paid.cost_micros * count // paid.pictures) for paid, count in shares)
+    debit = sum(-(-paid.cost_micros * count // paid.pictures) for paid, count in shares)
+    return debit if run.options.max_cost is None else min(debit, run.options.max_cost.micros)
 
 
 def _failure(end: JobEnd, pictures: list[Picture]) -> MeshError | None:

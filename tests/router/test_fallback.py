@@ -237,3 +237,18 @@ async def test_a_provider_that_stays_away_is_asked_ever_more_seldom() -> None:
     assert parked == sorted(parked)
     assert parked[-1] == 60
     assert len(providers.asked) < 4000
+
+
+async def test_nobody_is_asked_beside_a_slow_one_once_the_worker_wants_to_stop() -> None:
+    asked, stopping = [], []
+
+    async def ask(choice: Choice, indices: tuple[int, ...]) -> Delivered | Failed:
+        asked.append(choice.provider)
+        stopping.append(True)
+        for _ in range(9):  # turns of the loop
+            await asyncio.sleep(0)
+        return Delivered("att", choice, indices, ProviderResult((ProviderImage(b"", "image/png"),)))
+
+    wanted = Wanted([ONE, TWO], (0,), 1100.0, hedge_after=lambda _choice: 0.0, stopping=lambda: bool(stopping))
+    assert isinstance(await loop(Clock()).obtain(wanted, History(), ask), Delivered)
+    assert asked == ["one"]

@@ -10,14 +10,17 @@ from typing import Any
 import pytest
 from imagemesh.router.v1 import job_pb2
 
+from mesh.errors import Unavailable
 from services.router.hedging import race
 from services.router.leases import Ended
+from services.router.money import Money
 from services.router.planning import PlanRequest
 from services.router.providers.base import Listener, ProviderCall, ProviderResult
-from services.router.providers.errors import ErrorKind
+from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.quoting import reservation
 from services.router.specs import AUTO, GenerationSpec, JobOptions
 from services.router.tables import attempts, jobs
+from services.router.wire import money_to_proto
 from tests.router.rig import Rig, ScriptedProvider
 from tests.router.stores import Stores
 
@@ -61,6 +64,16 @@ async def states(rig: Rig) -> dict[str, str]:
     return {row.provider: row.state for row in await rig.stores.rows(attempts)}
 
 
+def once_the_first_hangs(rig: Rig) -> None:
+    """The first one never answers, and the second one draws once the first was asked."""
+
+    async def later(call: ProviderCall) -> ProviderResult:
+        await rig.one.until_asked()
+        return rig.two._draw(call, "draw")
+
+    rig.one.script, rig.two.script = ["hang"], [later]
+
+
 async def draw(rig: Rig, **fields: Any) -> None:
     await rig.submit(options=HEDGED, **fields)
     assert isinstance(await rig.walk(await rig.claim()), Ended)
@@ -69,7 +82,7 @@ async def draw(rig: Rig, **fields: Any) -> None:
 @pytest.mark.parametrize(("cancelable", "loser"), [(True, "CANCELED"), (False, "UNKNOWN")])
 async def test_the_faster_one_wins_and_the_other_is_called_off(rig: Rig, cancelable: bool, loser: str) -> None:
     slow = rig.one = rig.providers["one"] = Slow("one", cancelable=cancelable)
-    slow.script = ["hang"]
+    once_the_first_hangs(rig)
     await draw(rig)
     assert await states(rig) == {"one": loser, "two": "SUCCEEDED"}
     assert slow.canceled == (["vendor-1"] if cancelable else [])
@@ -141,16 +154,99 @@ async def test_breaking_the_race_off_breaks_both_off() -> None:
     assert sorted(ended) == ["a", "b"]
 
 
-async def test_an_exception_in_one_breaks_the_other_off() -> None:
-    async def hang() -> int:
-        await asyncio.Event().wait()
-        return 1
+async def broken() -> int:
+    raise LookupError
 
-    async def broken() -> int:
+
+@pytest.mark.parametrize("order", ["first", "second"])
+async def test_an_exception_in_one_leaves_the_other_its_time(order: str) -> None:
+    both, gate = asyncio.Event(), asyncio.Event()
+
+    async def breaks() -> int:
+        await both.wait()
         raise LookupError
 
+    async def wins() -> int:
+        await gate.wait()
+        return 1
+
+    pair = (breaks, wins) if order == "first" else (wins, breaks)
+    racing = asyncio.create_task(race(*pair, 0.0, lambda _answer: True))
+    for event in (both, gate):
+        for _ in range(9):  # turns of the loop
+            await asyncio.sleep(0)
+        event.set()
+    assert await racing == [1]
+
+
+async def test_an_exception_is_raised_when_nobody_wins() -> None:
+    async def loses() -> int:
+        return 0
+
     with pytest.raises(LookupError):
-        await race(hang, broken, 0.0, lambda _answer: True)
+        await race(broken, loses, 0.0, lambda _answer: False)
+    with pytest.raises(LookupError):
+        await race(broken, lambda: None, 0.0, lambda _answer: True)
+
+
+async def test_what_the_slower_one_says_at_the_end_is_heard() -> None:
+    async def hangs() -> int:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return 2
+        return 3
+
+    async def wins() -> int:
+        return 1
+
+    assert await race(hangs, wins, 0.0, lambda answer: answer == 1) == [2, 1]
+
+
+async def test_an_unknown_outcome_of_the_second_ends_the_job_where_asked(rig: Rig) -> None:
+    async def late(call: ProviderCall) -> ProviderResult:
+        while (await states(rig)).get("two") != "UNKNOWN":
+            await asyncio.sleep(0)
+        raise ProviderError(ErrorKind.OVERLOADED, "too much to do")
+
+    rig.one.script = [late]
+    rig.two.script = [ErrorKind.UNKNOWN_OUTCOME]
+    routing = job_pb2.Routing(hedge=True, on_unknown=job_pb2.ON_UNKNOWN_FAIL)
+    await rig.submit(options=job_pb2.JobOptions(routing=routing))
+    assert isinstance(await rig.walk(await rig.claim()), Ended)
+    (job,) = await rig.stores.rows(jobs)
+    assert (job.state, job.error_reason) == ("FAILED", "ATTEMPT_OUTCOME_UNKNOWN")
+    assert len(rig.one.calls) == 1
+
+
+async def test_the_winner_is_kept_while_the_database_is_busy(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed, busy = rig.stores.attempts.list, [1, 1]
+
+    async def busy_at_first(job_id: str) -> Any:
+        if busy:
+            busy.pop()
+            raise Unavailable("the database is busy")
+        return await listed(job_id)
+
+    monkeypatch.setattr(rig.stores.attempts, "list", busy_at_first)
+    once_the_first_hangs(rig)
+    await draw(rig)
+    assert await states(rig) == {"one": "UNKNOWN", "two": "SUCCEEDED"}
+    assert len(rig.two.calls) == 1
+
+
+async def test_hedging_costs_the_caller_no_more_than_was_allowed(rig: Rig) -> None:
+    async def dear(call: ProviderCall) -> ProviderResult:
+        return replace(rig.two._draw(call, "draw"), cost_micros=45_000)
+
+    rig.one.script, rig.two.script = ["hang"], [dear]
+    cents = job_pb2.JobOptions(routing=HEDGED.routing, max_cost=money_to_proto(Money(30_000)))
+    await rig.submit(options=cents)
+    both = jobs.update().values(reserved_micros=50_000)
+    await rig.stores.database.write(lambda c: c.execute(both) and None)
+    assert isinstance(await rig.walk(await rig.claim()), Ended)
+    (job,) = await rig.stores.rows(jobs)
+    assert (job.state, job.cost_micros) == ("SUCCEEDED", 30_000)
 
 
 def test_both_dearest_candidates_are_reserved(rig: Rig) -> None:
