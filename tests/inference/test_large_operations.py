@@ -179,6 +179,20 @@ def test_a_large_picture_goes_through_the_vae_in_tiles(families: dict[str, Laten
     assert (decoded[0] - decoded[1]).abs().mean() < decoded[0].std()
 
 
+@pytest.mark.parametrize(
+    ("name", "dtype"), [("sdxl", torch.float16), ("sd3", torch.bfloat16), ("flux-dev", torch.bfloat16)]
+)
+@pytest.mark.parametrize("operation", ["text_to_image", "image_to_image", "inpaint"])
+def test_in_half_precision_it_draws_nearly_the_same(
+    families: dict[str, LatentFamily], models: Models, name: str, dtype: torch.dtype, operation: str
+) -> None:
+    given: dict[str, Any] = {} if operation == "text_to_image" else {"image": photograph()}
+    given |= {"mask": half_mask()} if operation == "inpaint" else {}
+    half = type(families[name])(models.by_id[name], bare(models.by_id[name]).to(dtype), "cpu")
+    drawing = request(models, name, seed=4, operation=operation, **given)
+    assert abs(draw(half, drawing)[0] - draw(families[name], drawing)[0]).mean() < 3
+
+
 class Recorder:
     """A pipeline that keeps what is asked of it."""
 

@@ -239,7 +239,7 @@ class LatentFamily(ABC):
             noise = self._noise(request, generators)
             return self._pack(noise * first_deviation(scheduler)), None
         size = (request.width, request.height)
-        original = self._vae.encode(canvas.image, size, generators)
+        original = self._vae.encode(canvas.image, size, generators).to(self._dtype)
         noise = self._noise(request, generators)
         if canvas.mask is None:
             return self._pack(noised(scheduler, original, noise, timesteps[:1].repeat(request.count))), None
