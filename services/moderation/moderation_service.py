@@ -39,7 +39,7 @@ class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
 
     async def ModerateImage(self, request: pb2.ModerateImageRequest, context: Context) -> pb2.ModerateImageResponse:
         """See the contract."""
-        image = wire.image_of(request)
+        image = wire.image_of(request, internal=principal().internal)
         with telemetry.span("moderation judge image") as span:
             verdict = await self._judge.image(image, _asker(request))
             _tell(span, verdict)

@@ -75,7 +75,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """The picture to judge: an asset's id, or else its bytes."""
+    """The picture to judge: an asset's id, its bytes, or both; without bytes they are read from storage."""
 
     asset_id: str = ""
     inline: bytes = b""

@@ -52,6 +52,7 @@ TEXT_RULES = (
 IMAGE_RULES = (
     *COMMON_RULES,
     Rule("asset_id", matches(r"[A-Za-z0-9_.:-]{1,64}"), _ID_FIX),
+    Rule("asset_bytes", length(0, INLINE_BYTES), "at most 2 MiB"),
     Rule("inline", length(1, INLINE_BYTES), "1 byte to 2 MiB; larger pictures go through storage"),
 )
 VERDICT_RULES = (Rule("verdict_id", matches(r"[A-Za-z0-9_.:-]{1,64}"), "required, " + _ID_FIX),)
@@ -65,12 +66,14 @@ def texts_of(request: service_pb2.ModeratePromptRequest) -> list[Text]:
     return [Text(index, KINDS[text.kind], text.text) for index, text in enumerate(request.texts) if text.text]
 
 
-def image_of(request: service_pb2.ModerateImageRequest) -> Image:
+def image_of(request: service_pb2.ModerateImageRequest, *, internal: bool = False) -> Image:
     """The picture to judge; raises InvalidArgument with every mistake of the request."""
     check(request, IMAGE_RULES)
     if request.WhichOneof("image") is None:
         raise invalid("image", "set asset_id or inline")
-    return Image(request.asset_id, request.inline)
+    if request.asset_bytes and not (internal and request.asset_id):
+        raise invalid("asset_bytes", "leave it empty; it is for services of the mesh, beside asset_id")
+    return Image(request.asset_id, request.inline or request.asset_bytes)
 
 
 def safety_of(message: policy_pb2.Safety) -> Safety:

@@ -65,7 +65,7 @@ class Judge:
     async def _picture(self, run: Run, picture: Picture) -> Picture:
         assert picture.asset is not None, "only stored pictures are judged"
         try:
-            verdict = await self._moderation.judge_image(run.subject, picture.asset.asset_id)
+            verdict = await self._moderation.judge_image(run.subject, picture.asset.asset_id, picture.asset.data)
         except (InvalidArgument, NotFound) as error:  # it cannot be looked at, so it cannot be let out
             return picture.ended(ImageState.FAILED, error)
         judged = picture.judged(verdict)

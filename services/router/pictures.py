@@ -44,7 +44,8 @@ class Picture:
     def judged(self, verdict: Verdict) -> Picture:
         """The picture with what moderation said of it."""
         state = ImageState.QUARANTINED if verdict.decision is not Decision.BLOCK else ImageState.BLOCKED
-        return replace(self, verdict=verdict, state=state)
+        asset = None if self.asset is None else replace(self.asset, data=b"")
+        return replace(self, verdict=verdict, state=state, asset=asset)
 
     def ended(self, state: ImageState, error: MeshError | None = None) -> Picture:
         """The picture in its final state."""

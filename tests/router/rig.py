@@ -86,7 +86,7 @@ class FakeModeration:
         self.judged["texts"] += 1
         return self._verdict(self.texts, derived_id("ver", subject.job_id, "text", self.texts), "")
 
-    async def judge_image(self, subject: Subject, asset_id: str) -> Verdict:
+    async def judge_image(self, subject: Subject, asset_id: str, data: bytes = b"") -> Verdict:
         self._answer()
         self.judged[asset_id] += 1
         assert self.storage is not None

@@ -16,7 +16,7 @@ from imagemesh.type.v1 import image_pb2
 from mesh.channel import ChannelConfig, open_channel
 from mesh.errors import DataLoss, Unavailable
 from services.router.peers.moderation import Decision, ModerationPeer, Subject, read_verdict
-from services.router.peers.storage import Holder, Provenance, StoragePeer, Upload
+from services.router.peers.storage import AT_HAND_BYTES, Holder, Provenance, StoragePeer, StoredAsset, Upload, with_data
 
 HOLDER = Holder("acme", epoch=3)
 MEBIBYTE = 1024 * 1024
@@ -130,3 +130,12 @@ async def test_a_peer_that_is_gone_is_unavailable_by_name() -> None:
         assert not await StoragePeer(channel).answers()
     finally:
         await channel.close()
+
+
+@pytest.mark.parametrize(
+    ("stored", "size", "at_hand"),
+    [("own", 100, True), ("earlier", 100, False), ("own", AT_HAND_BYTES + 1, False)],
+)
+def test_only_an_asset_s_own_bytes_are_kept_at_hand_and_not_many(stored: str, size: int, at_hand: bool) -> None:
+    asset = StoredAsset("ast_1", "QUARANTINED", stored, 16, 16, "png", size)
+    assert with_data(asset, bytes(size), "own").data == (bytes(size) if at_hand else b"")

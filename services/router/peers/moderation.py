@@ -65,8 +65,8 @@ class Moderation(Protocol):
     async def judge_texts(self, subject: Subject, texts: Mapping[str, str]) -> Verdict:
         """All texts of a job together, by kind (`PROMPT`, `NEGATIVE_PROMPT`, …)."""
 
-    async def judge_image(self, subject: Subject, asset_id: str) -> Verdict:
-        """One stored picture; moderation reads the bytes from storage."""
+    async def judge_image(self, subject: Subject, asset_id: str, data: bytes = b"") -> Verdict:
+        """One stored picture; without its `data` moderation reads the bytes from storage."""
 
 
 class ModerationPeer:
@@ -90,10 +90,10 @@ class ModerationPeer:
             answer = await self._stub.ModeratePrompt(request, metadata=as_tenant(subject.tenant), timeout=TEXT_TIMEOUT)
         return read_verdict(answer.verdict)
 
-    async def judge_image(self, subject: Subject, asset_id: str) -> Verdict:
+    async def judge_image(self, subject: Subject, asset_id: str, data: bytes = b"") -> Verdict:
         """See `Moderation.judge_image`."""
         request = moderation_service_pb2.ModerateImageRequest(
-            asset_id=asset_id, user=subject.user, job_id=subject.job_id
+            asset_id=asset_id, user=subject.user, job_id=subject.job_id, asset_bytes=data
         )
         with peer_errors("moderation"):
             answer = await self._stub.ModerateImage(request, metadata=as_tenant(subject.tenant), timeout=IMAGE_TIMEOUT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import grpc.aio
@@ -17,6 +17,8 @@ from mesh.status import peer_errors
 
 CHUNK_BYTES = 1024 * 1024
 THREAD_BYTES = 256 * 1024
+AT_HAND_BYTES = 2 * 1024 * 1024
+"""Pictures up to this are kept at hand until they are judged, so that moderation need not fetch them again."""
 """Pictures above this are hashed in a thread."""
 CALL_TIMEOUT = 10.0
 STREAM_TIMEOUT = 60.0
@@ -63,6 +65,8 @@ class StoredAsset:
     height: int
     format: str
     size_bytes: int
+    data: bytes = field(default=b"", repr=False, compare=False)
+    """Its bytes, while they are at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,7 @@ class StoragePeer:
             answer = await self._stub.PutAsset(
                 _put_requests(holder, upload, digest), metadata=as_tenant(holder.tenant), timeout=STREAM_TIMEOUT
             )
-        return read_asset(answer.asset)
+        return with_data(read_asset(answer.asset), upload.data, digest)
 
     async def copy(self, holder: Holder, source_asset_id: str, asset_id: str, job: Provenance) -> StoredAsset:
         """See `Storage.copy`."""
@@ -163,6 +167,12 @@ async def sha256_hex(data: bytes) -> str:
     if len(data) > THREAD_BYTES:
         return await asyncio.to_thread(lambda: hashlib.sha256(data).hexdigest())
     return hashlib.sha256(data).hexdigest()
+
+
+def with_data(asset: StoredAsset, data: bytes, sha256: str) -> StoredAsset:
+    """The asset with its bytes at hand, if they are its own (an earlier put may have been kept) and not many."""
+    own = asset.sha256 == sha256 and len(data) <= AT_HAND_BYTES
+    return replace(asset, data=data) if own else asset
 
 
 def read_asset(asset: asset_pb2.Asset) -> StoredAsset:
