@@ -32,6 +32,11 @@ class StableDiffusion(LatentFamily):
 
     def __init__(self, model: Model, pipeline: Any, device: str) -> None:
         super().__init__(model, pipeline, device)
+        channels = pipeline.unet.config.in_channels
+        if channels != pipeline.vae.config.latent_channels:
+            raise ValueError(
+                f"its UNet takes {channels} channels, so it can only inpaint; serve the model it came from"
+            )
         self._controls = Controls(model, pipeline.unet, device)
 
     def _schedule(self, request: DrawRequest) -> Any:
