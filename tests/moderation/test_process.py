@@ -20,7 +20,7 @@ from tests.moderation.pictures import encode, scene
 from tests.moderation.running import TOKEN, internal
 
 ROOT = Path(__file__).resolve().parents[2]
-SECRET = "a nude woman called Zanzibar"
+SECRET = "hardcore porn with a woman called Zanzibar"
 
 
 def environment(folder: Path, **own: str) -> dict[str, str]:

@@ -31,7 +31,8 @@ from services.moderation.wire import category_out
 from tests.moderation.pictures import TRANSFORMS, encode, flat, png_header, scene
 from tests.moderation.running import Running, internal, key, refused, running
 
-SECRET = "a nude woman called Zanzibar"
+SECRET = "hardcore porn with a woman called Zanzibar"
+BORDERLINE = "fake mugshot of my neighbour"
 
 
 async def test_a_prompt_is_judged_and_recorded(moderation_on_each: Running) -> None:
@@ -89,15 +90,16 @@ async def test_what_makes_a_verdict_another_one(moderation: Running) -> None:
 
 async def test_a_policy_change_makes_another_verdict(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'm.db'}"
-    changed = yaml.safe_load(DEFAULT_POLICY.read_text()) | {"version": 2, "review_decision": "REVIEW"}
     policy = tmp_path / "default.yaml"
-    policy.write_text(yaml.safe_dump(changed))
-    async with running(url) as service:
-        before = await service.prompt(SECRET, job_id="job_1")
+    unattended = yaml.safe_load(DEFAULT_POLICY.read_text()) | {"review_decision": "BLOCK"}
+    policy.write_text(yaml.safe_dump(unattended))
     async with running(url, policy) as service:
-        after = await service.prompt(SECRET, job_id="job_1")
+        before = await service.prompt(BORDERLINE, job_id="job_1")
+    policy.write_text(yaml.safe_dump(unattended | {"version": 2, "review_decision": "REVIEW"}))
+    async with running(url, policy) as service:
+        after = await service.prompt(BORDERLINE, job_id="job_1")
         events = await service.rows(OUTBOX)
-        repeated = await service.prompt(SECRET, job_id="job_1")
+        repeated = await service.prompt(BORDERLINE, job_id="job_1")
         assert await service.rows(OUTBOX) == events
     assert before.decision == verdict_pb2.DECISION_BLOCK
     assert (after.decision, after.policy_version) == (verdict_pb2.DECISION_REVIEW, 2)
