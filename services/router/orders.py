@@ -170,7 +170,23 @@ class Orders:
 
     async def _submit(self, order: Order, call: ProviderCall, listener: OrderListener) -> ProviderResult:
         order.run.require_lease(self._how.lease_margin)
-        return await order.provider.submit(call, listener)
+        try:
+            return await order.provider.submit(call, listener)
+        except ProviderError as error:
+            told = await self._called_back_with(order, error) if not listener.placed.request_id else ""
+            if not told:
+                raise
+        listener.placed = replace(listener.placed, request_id=told)
+        again = replace(call, timeout=order.candidate.timeout_s, account=listener.placed.account)
+        return await order.provider.resume(again, told, listener)
+
+    async def _called_back_with(self, order: Order, error: ProviderError) -> str:
+        """The vendor's id of an order whose answer did not arrive, if its call back told it meanwhile."""
+        can = order.provider.capabilities
+        if error.kind is not ErrorKind.UNKNOWN_OUTCOME or not (can.webhooks and can.resumable):
+            return ""
+        rows = await self._surely(order.run, lambda: self._attempts.list(order.run.lease.job_id))
+        return next((row.provider_request_id for row in rows if row.attempt_id == order.attempt_id), "")
 
     async def _settled(self, order: Order, call: _Calling, placed: Placed | None = None) -> Delivered | Failed:
         planned = placed or Placed(account=order.account)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 from imagemesh.router.v1 import job_pb2
 
 from mesh.errors import Unavailable
+from services.router.call_back_store import CallBackStore, Fact
 from services.router.leases import Ended, Lease
 from services.router.providers.base import Listener, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
@@ -32,9 +34,12 @@ class Slow(ScriptedProvider):
         self.canceled: list[str] = []
         self.cancel_fails = False
         self.asking_fails: ErrorKind | None = None
+        self.instead: Callable[[ProviderCall], Awaitable[ProviderResult]] | None = None
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
         self.calls.append(call)
+        if self.instead is not None:
+            return await self.instead(call)
         await listener.accepted("vendor-1")
         self.accepted.set()
         await self.ready.wait()
@@ -137,6 +142,23 @@ async def test_an_order_that_was_taken_is_not_placed_again_because_asking_failed
     states = {row.provider: row.state for row in await rig.stores.rows(attempts)}
     assert states == {"one": "UNKNOWN", "two": "SUCCEEDED"}
     assert "HOLD" in [entry for entry, _ in await rig.stores.kinds()]
+
+
+async def test_an_order_whose_answer_was_lost_is_asked_about_when_its_vendor_has_called_back(rig: Rig) -> None:
+    vendor = slow(rig)
+    vendor._can = dataclasses.replace(vendor._can, webhooks=True)
+    store = CallBackStore(rig.stores.database)
+
+    async def lost(call: ProviderCall) -> ProviderResult:
+        await store.note(Fact("one", call.attempt_id, "vendor-1"))
+        raise ProviderError(ErrorKind.UNKNOWN_OUTCOME, "no answer in time")
+
+    vendor.instead = lost
+    await rig.submit()
+    assert isinstance(await rig.walk(await rig.claim()), Ended)
+    assert [request_id for request_id, _ in vendor.resumed] == ["vendor-1"]
+    assert [(row.state, row.provider) for row in await rig.stores.rows(attempts)] == [("SUCCEEDED", "one")]
+    assert "HOLD" not in [entry for entry, _ in await rig.stores.kinds()]
 
 
 async def test_the_id_is_stored_however_busy_the_database_is(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
