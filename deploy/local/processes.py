@@ -116,6 +116,7 @@ def _triton(plan: Plan) -> Process:
             "IMAGEMESH_TRITON_HTTP_PORT": str(plan.ports.triton_http),
             "IMAGEMESH_TRITON_METRICS_PORT": str(plan.ports.triton_metrics),
             "IMAGEMESH_TRITON_WORK": str(plan.home.triton_work),
+            "IMAGEMESH_MODEL_WISHES": _model_wishes(plan),
             # The inference service has drained before Triton is stopped: there is nothing left to wait for.
             "IMAGEMESH_TRITON_EXIT_TIMEOUT": "1",
         },
@@ -141,10 +142,16 @@ def _moderation(plan: Plan) -> Process:
 def _inference(plan: Plan) -> Process:
     own = {
         "IMAGEMESH_INFERENCE_ENGINE": plan.engine,
+        "IMAGEMESH_MODEL_WISHES": _model_wishes(plan),
         "IMAGEMESH_TRITON_TARGET": _at(plan.ports.triton),
     }
     after = ("triton",) if plan.engine == "triton" else ()
     return _service(plan, ("inference",), plan.ports.inference, own, after)
+
+
+def _model_wishes(plan: Plan) -> str:
+    """Written by the inference service, read by both, so that neither loads what an operator unloaded."""
+    return str(plan.home.data / "inference" / "unloaded.json")
 
 
 def _router(plan: Plan, role: str, port: int) -> Process:

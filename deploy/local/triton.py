@@ -24,6 +24,7 @@ from pathlib import Path
 
 from services.inference.engine.manifest import ManifestError, read_models
 from services.inference.triton_repository import RepositoryConfig, write_repository
+from services.inference.wishes import read_unwanted
 
 ROOT = Path(__file__).resolve().parents[2]
 CANNOT_RUN = 3
@@ -173,6 +174,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
         parser.add_argument(flag, type=kind, default=value, help=f"{text} (IMAGEMESH_{variable}, default {default!r})")
 
     option("--models", "MODELS", str(ROOT / "models"), "folder with one folder per model")
+    option("--model-wishes", "MODEL_WISHES", "", "file of the models that operators unloaded, which are not loaded")
     option("--work-dir", "TRITON_WORK", "", "folder for the backend and the model repository")
     option("--grpc-port", "TRITON_GRPC_PORT", "7404", "gRPC port on loopback", int)
     option("--http-host", "TRITON_HTTP_HOST", HOST, "address of health over HTTP and of metrics; gRPC is on loopback")
@@ -190,7 +192,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> argparse.
 
 
 def prepare_repository(options: argparse.Namespace) -> list[str]:
-    """Writes the model repository; returns the models that have weights."""
+    """Writes the model repository; returns the models to load: they have weights and nobody unloaded them."""
     config = RepositoryConfig(
         root=ROOT,
         telemetry=options.telemetry_dir,
@@ -201,7 +203,8 @@ def prepare_repository(options: argparse.Namespace) -> list[str]:
     )
     models = read_models(Path(options.models).resolve())
     write_repository(Path(options.work_dir) / "repository", models.values(), config)
-    return [name for name, model in models.items() if model.has_weights]
+    unwanted = read_unwanted(Path(options.model_wishes) if options.model_wishes else None)
+    return [name for name, model in models.items() if model.has_weights and name not in unwanted]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -27,6 +27,7 @@ from tests.e2e.truth import Truth
 from tests.router.fakes.pictures import picture
 
 OWN = "demo"
+LONG_STEPS = 60
 END_SECONDS = 300.0
 STUB_LATENCY_MS = 150.0
 ENDED = ("SUCCEEDED", "FAILED", "BLOCKED", "CANCELED")
@@ -90,6 +91,16 @@ class Scene:
         await self.mesh.ready(process, restarts + 1)
         return await self._account(f"kill {process}", model, ids, began)
 
+    async def restart_engine(self, process: str, jobs: int) -> Crashed:
+        """SIGTERM for Triton or the inference service while every slot draws and more jobs wait."""
+        began = time.monotonic()
+        ids = await self.submit(OWN, jobs, steps=LONG_STEPS)
+        await self._until_drawing(ids)
+        restarts = await self.mesh.terminate(process)
+        await self._until_ended(ids)
+        await self.mesh.ready(process, restarts + 1)
+        return await self._account(f"restart {process}", OWN, ids, began)
+
     async def kill_worker_at(self, point: str, model: str, jobs: int) -> Crashed:
         """SIGKILL for the worker while one of its jobs stands before or after a step (`before:store`)."""
         began = time.monotonic()
@@ -115,10 +126,10 @@ class Scene:
         await self.mesh.ready("nats-server", restarts + 1)
         return await self._account("delete JetStream's store", MODEL, ids, began)
 
-    async def submit(self, model: str, jobs: int, *, edits: bool = False) -> list[str]:
+    async def submit(self, model: str, jobs: int, *, edits: bool = False, steps: int = 4) -> list[str]:
         """Acknowledged jobs; the client repeats unanswered calls with the same request id. `edits` start from a
-        picture, so that there is something to bring in."""
-        options = Options(model=model, steps=4 if model == OWN else None, cache="bypass")
+        picture, so that there is something to bring in; `steps` are for the own model."""
+        options = Options(model=model, steps=steps if model == OWN else None, cache="bypass")
         requests = [_request(f"a red circle number {number}", options, edits) for number in range(jobs)]
         async with self.mesh.client() as client:
             created = await asyncio.gather(*(client.call(client.jobs.CreateJob, request) for request in requests))
@@ -127,6 +138,13 @@ class Scene:
     async def _until_running(self, ids: Sequence[str]) -> None:
         async with asyncio.timeout(60):
             while not self._states(ids)["RUNNING"]:
+                await asyncio.sleep(0.01)
+
+    async def _until_drawing(self, ids: Sequence[str]) -> None:
+        """Waits until some of the jobs have made steps, and so hold slots of the engine."""
+        query = f"SELECT 1 FROM jobs WHERE state = 'RUNNING' AND progress_step > 0 AND {_among(ids)}"
+        async with asyncio.timeout(60):
+            while not self.mesh.rows("router", query):
                 await asyncio.sleep(0.01)
 
     async def _until_ended(self, ids: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -33,10 +33,17 @@ def short(models: Models) -> DrawRequest:
     return models.settle(Wanted("tiny", "red star", request_id="short", seed=5), "")
 
 
+def impatient(test: Callable[..., Any]) -> Callable[..., Any]:
+    """What runs at an unload gets half a second."""
+    test.patience = 0.5  # type: ignore[attr-defined]
+    return test
+
+
 @pytest.fixture(params=["inprocess", "triton"])
 async def passing(request: pytest.FixtureRequest, models: Models) -> AsyncIterator[Engine]:
     """An engine with `tiny`, which is there again afterwards: the Triton is everybody's."""
-    engine = await build(request.param, models, request, unload_seconds=1.0)
+    patience = getattr(request.function, "patience", 30.0)
+    engine = await build(request.param, models, request, unload_seconds=patience)
     await engine.start()
     await until_drawing(engine)
     yield engine
@@ -64,6 +71,7 @@ async def test_unloaded_it_refuses_and_loaded_again_it_draws(
     assert isinstance((await draw(passing, short))[-1], Finished)
 
 
+@impatient
 async def test_what_runs_too_long_is_ended(passing: Engine, short: DrawRequest) -> None:
     drawing = await begin(passing, long(short, "too long", count=8))
     await passing.unload("tiny")

@@ -81,6 +81,9 @@ def test_the_work_folder_holds_every_model_and_loads_those_with_weights(models_f
         pytest.skip("Triton cannot run here")
     options = launcher.parse(["--models", str(models_folder), "--work-dir", str(tmp_path), "--grpc-port", "1"], {})
     assert launcher.prepare_repository(options) == ["tiny"]
+    (tmp_path / "unloaded.json").write_text('["tiny"]')
+    options.model_wishes = str(tmp_path / "unloaded.json")
+    assert launcher.prepare_repository(options) == []
     installation = launcher.unpack_wheel(launcher.find_wheel(), tmp_path)
     assert (tmp_path / "backends" / "python" / "triton_python_backend_stub").is_file()
     assert sorted(p.name for p in (tmp_path / "repository").iterdir()) == ["absent", "tiny"]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import grpc
 import numpy as np
 import tritonclient.grpc.aio as tritonclient
-from tritonclient.utils import InferenceServerException
 
 from mesh import telemetry
 from services.inference.engine import codec
@@ -21,6 +18,7 @@ from services.inference.engine.facts import Fact, Finished
 from services.inference.engine.manifest import Model
 from services.inference.engine.request import DrawRequest
 from services.inference.engines.base import Busy, State, Status
+from services.inference.engines.triton_errors import RefusedError, load_failure, translated
 from services.inference.engines.turns import Turns
 from services.inference.triton_shim import protocol
 
@@ -43,7 +41,8 @@ log = telemetry.logger(__name__)
 class TritonConfig:
     """target: Triton's gRPC address. call_seconds: deadline of short calls. draw_seconds: of a drawing, waiting
     included. silence_seconds: after so long without a fact Triton is asked whether it still knows the request.
-    load_seconds: longest load of a model. unload_seconds: what running drawings get at an unload."""
+    load_seconds: longest load of a model. unload_seconds: what running drawings get at an unload;
+    gone_seconds: what Triton gets then to end the model's process."""
 
     target: str
     call_seconds: float = 5.0
@@ -51,6 +50,7 @@ class TritonConfig:
     silence_seconds: float = 5.0
     load_seconds: float = 600.0
     unload_seconds: float = 60.0
+    gone_seconds: float = 120.0
 
 
 class TritonEngine:
@@ -63,6 +63,7 @@ class TritonEngine:
         self._connection: Any = None
         self._turns = Turns()
         self._unloading: set[str] = set()
+        self._given_up: dict[str, asyncio.Future[None]] = {}  # set when the model's drawings are to end now
 
     async def start(self) -> None:
         """Opens the connection; Triton need not be there yet."""
@@ -77,6 +78,8 @@ class TritonEngine:
 
     async def draw(self, request: DrawRequest) -> AsyncGenerator[Fact, None]:
         """See the port."""
+        if request.model_id in self._unloading:
+            raise ModelNotLoaded(f"{request.model_id} is being unloaded")
         place = telemetry.current()
         parameters = {protocol.TRACEPARENT: place.traceparent, protocol.TRACESTATE: place.tracestate}
         with translated():
@@ -161,18 +164,26 @@ class TritonEngine:
 
     async def _drain(self, model_id: str) -> None:
         """Triton itself would wait for running drawings as long as they take."""
-        patience = self._config.unload_seconds
-        stream = self._stream(model_id, protocol.DRAIN, b"", {protocol.PATIENCE: str(patience)})
-        try:
-            async with asyncio.timeout(patience + self._config.call_seconds):
-                await self._next(stream, model_id)
-        except EngineError as error:  # it is not loaded, or its stub is dead: there is nothing to wait for
-            log.info("model could not be drained", model=model_id, reason=str(error))
-        finally:
-            stream.cancel()
+        if not await self._idle(model_id, self._config.unload_seconds) and model_id in self._given_up:
+            self._given_up.pop(model_id).set_result(None)
+            await self._idle(model_id, self._config.call_seconds)
+
+    async def _idle(self, model_id: str, seconds: float) -> bool:
+        """Waits until nothing is drawn; False when something still is after so long."""
+        ends = asyncio.get_running_loop().time() + seconds
+        while True:
+            try:
+                load = (await self.busy(model_id)).load
+            except EngineError:  # it is not loaded, or its stub is dead: there is nothing to wait for
+                return True
+            if not load.running and not load.waiting:
+                return True
+            if asyncio.get_running_loop().time() >= ends:
+                return False
+            await asyncio.sleep(POLL_SECONDS)
 
     async def _until_gone(self, model_id: str) -> None:
-        async with asyncio.timeout(self._config.unload_seconds + self._config.call_seconds):
+        async with asyncio.timeout(self._config.gone_seconds):
             while True:
                 index = await self._client.get_model_repository_index(client_timeout=self._config.call_seconds)
                 if not any(model.name == model_id and model.state in STATES for model in index.models):
@@ -212,12 +223,19 @@ class TritonEngine:
 
     async def _heard(self, stream: Any, request: DrawRequest) -> Any:
         """The next result. A crashed stub leaves its streams open and silent, so silence makes us ask."""
+        if request.model_id not in self._given_up:
+            self._given_up[request.model_id] = asyncio.get_running_loop().create_future()
+        given_up = self._given_up[request.model_id]
         coming = asyncio.ensure_future(self._next(stream, request.model_id))
         try:
             while True:
-                done, _ = await asyncio.wait({coming}, timeout=self._config.silence_seconds)
-                if done:
+                await asyncio.wait(
+                    {coming, given_up}, timeout=self._config.silence_seconds, return_when=asyncio.FIRST_COMPLETED
+                )
+                if coming.done():
                     return coming.result()
+                if given_up.done():
+                    raise EngineUnavailable(f"{request.model_id} was unloaded while it drew")
                 busy = await self.busy(request.model_id)
                 if not coming.done() and request.request_id not in busy.load.requests:
                     raise EngineUnavailable("Triton lost the request")
@@ -238,39 +256,6 @@ class TritonEngine:
         raise kind(f"Triton refused the request: {error.message()}")
 
 
-class RefusedError(EngineUnavailable):
-    """Triton calls the model ready and refuses to ask it."""
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """Turns what tritonclient and gRPC raise into the engine's errors."""
-    try:
-        yield
-    except grpc.aio.AioRpcError as error:
-        raise _by_code(error.code(), error.details() or "") from error
-    except InferenceServerException as error:
-        raise _by_code(_CODES.get(error.status() or ""), error.message()) from error
-    except TimeoutError as error:
-        raise EngineUnavailable("Triton does not answer") from error
-    except (KeyError, ValueError, TypeError) as error:
-        raise EngineFailed(f"Triton's answer could not be read: {type(error).__name__}") from error
-
-
-_CODES = {f"StatusCode.{code.name}": code for code in grpc.StatusCode}
-_KINDS: dict[grpc.StatusCode, type[EngineError]] = {
-    grpc.StatusCode.NOT_FOUND: ModelNotLoaded,
-    grpc.StatusCode.INVALID_ARGUMENT: EngineFailed,
-    grpc.StatusCode.INTERNAL: EngineFailed,
-}
-
-
-def _by_code(code: grpc.StatusCode | None, text: str) -> EngineError:
-    """Anything but the few codes of the table means that Triton did not answer."""
-    kind = EngineUnavailable if code is None else _KINDS.get(code, EngineUnavailable)
-    return kind(f"Triton: {text}")
-
-
 def _parts(result: Any) -> tuple[bytes, bytes]:
     header, data = result.as_numpy(protocol.HEADER), result.as_numpy(protocol.DATA)
     return header.tobytes(), data.tobytes()
@@ -280,8 +265,3 @@ def _status(state: str, reason: str) -> Status:
     if state in STATES:
         return Status(STATES[state])
     return Status(State.FAILED, load_failure(reason)) if reason and reason != "unloaded" else Status(State.UNLOADED)
-
-
-def load_failure(text: str) -> str:
-    """What the shim said when it failed, without Triton's and Python's words around it."""
-    return text.partition("\n\nAt:")[0].rpartition("ModelNotLoaded: ")[2].strip()

@@ -4,10 +4,8 @@ REQUEST = "REQUEST"  # input: bytes of a JSON request; empty when asking for the
 HEADER = "HEADER"  # output: JSON bytes
 DATA = "DATA"  # output: the bytes that the header is about
 
-QUESTION = "question"  # request parameter: one of the three below
+QUESTION = "question"  # request parameter: one of the two below
 DRAW = "draw"
 LOAD = "load"
-DRAIN = "drain"  # refuse new drawings, and answer once the running ones have ended
-PATIENCE = "patience"  # request parameter of DRAIN: seconds after which running drawings are ended
 TRACEPARENT = "traceparent"  # request parameters: the caller's place in the trace, W3C
 TRACESTATE = "tracestate"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import gc
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mesh import telemetry
 from services.inference.engine import codec
-from services.inference.engine.errors import EngineError, ModelNotLoaded
+from services.inference.engine.errors import EngineError
 from services.inference.engine.facts import Fact, Finished
-from services.inference.engine.host import HostConfig, LoadedModel, host_model
+from services.inference.engine.host import HostConfig, host_model
 from services.inference.engine.manifest import read_model
-from services.inference.engine.work import Sink
 from services.inference.metering import Counts, Meter, to_telemetry
 from services.inference.spans import record_stages
 from services.inference.triton_shim import protocol
@@ -44,46 +41,24 @@ class Session:
         model = read_model(config.folder)
         self.counts = Counts()
         self._meter = Meter(model.manifest.id, (to_telemetry, self.counts))
-        self._hosted: LoadedModel | None = host_model(model, host, self._meter.passed)
-        self._draining = False
+        self._hosted = host_model(model, host, self._meter.passed)
 
     def answer(self, body: bytes, parameters: Mapping[str, str], send: Send, asked_to_stop: Callable[[], bool]) -> None:
         """Answers one request; returns before a drawing is done."""
-        question = parameters.get(protocol.QUESTION)
-        hosted = self._hosted
-        if hosted is None or (self._draining and question == protocol.DRAW):
-            send(*codec.encode_fact(ModelNotLoaded("the model is being unloaded")), True)
-        elif question == protocol.LOAD:
-            send(codec.encode_load(hosted.engine.load(), hosted.memory()), b"", True)
-        elif question == protocol.DRAIN:
-            self._draining = True
-            patience = float(parameters.get(protocol.PATIENCE, 0.0))
-            threading.Thread(target=self._drain, args=(patience, send), name="drain").start()
-        else:
-            place = telemetry.TraceContext(
-                parameters.get(protocol.TRACEPARENT, ""), parameters.get(protocol.TRACESTATE, "")
-            )
-            self._draw(hosted, body, self._sink(send, place), asked_to_stop)
-
-    def _drain(self, patience: float, send: Send) -> None:
-        """Triton unloads a model once no response sender is left, so everything that holds one is let go of."""
-        if self._hosted is not None:
-            self._hosted.close(patience)
-        self._hosted = None
-        gc.collect()
-        send(b"{}", b"", True)
-
-    def _draw(self, hosted: LoadedModel, body: bytes, sink: Sink, asked_to_stop: Callable[[], bool]) -> None:
+        if parameters.get(protocol.QUESTION) == protocol.LOAD:
+            send(codec.encode_load(self._hosted.engine.load(), self._hosted.memory()), b"", True)
+            return
+        place = telemetry.TraceContext(
+            parameters.get(protocol.TRACEPARENT, ""), parameters.get(protocol.TRACESTATE, "")
+        )
         try:
-            hosted.engine.submit(codec.decode_request(body), sink, asked_to_stop)
+            self._hosted.engine.submit(codec.decode_request(body), self._sink(send, place), asked_to_stop)
         except EngineError as error:
-            sink(error)
+            send(*codec.encode_fact(error), True)
 
     def close(self) -> None:
         """Ends every request and flushes the spans."""
-        hosted, self._hosted = self._hosted, None
-        if hosted is not None:
-            hosted.engine.stop()
+        self._hosted.engine.stop()
         self._telemetry.close()
 
     def _sink(self, send: Send, place: telemetry.TraceContext) -> Callable[[Fact | EngineError], None]:
