@@ -50,7 +50,7 @@ class Autoencoder:
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """Pixels (batch, 3, height, width) from -1 to 1."""
         pixels = latents.shape[-2] * latents.shape[-1] * self.scale**2
-        wide = self._unscaled(latents).to(self._vae.dtype)
+        wide = self._unscaled(latents).to(self._device, self._vae.dtype)
         decoded: torch.Tensor = self._for(pixels).decode(wide, return_dict=False)[0]
         return decoded
 

@@ -56,14 +56,17 @@ class LatentFamily(ABC):
 
     def __init__(self, model: Model, pipeline: Any, device: str) -> None:
         manifest = model.manifest
-        self.device = device
+        spread = bool(manifest.device_map) and device != "cpu"
+        self.device = str(getattr(pipeline, self.part).device) if spread else device
         self._pipe = pipeline
         self._model = model
         self._dtype: torch.dtype = getattr(pipeline, self.part).dtype
-        self._vae = Autoencoder(pipeline.vae, device, self.patch, manifest.vae_tiling)
+        self._vae = Autoencoder(
+            pipeline.vae, str(pipeline.vae.device) if spread else device, self.patch, manifest.vae_tiling
+        )
         # Weights that come and go serve one stage at a time.
         self._turn: AbstractContextManager[Any] = nullcontext() if manifest.offload == "none" else threading.RLock()
-        self._beside_reading, self._beside_decoding = Beside(device), Beside(device)
+        self._beside_reading, self._beside_decoding = (Beside("cpu" if spread else device) for _ in range(2))
         quicken(pipeline, self.part, manifest, device)
         recorded = manifest.cuda_graphs and device != "cpu" and manifest.offload == "none"
         self._graphs = Graphs(partial(self._forward, getattr(pipeline, self.part))) if recorded else None
@@ -239,7 +242,7 @@ class LatentFamily(ABC):
             noise = self._noise(request, generators)
             return self._pack(noise * first_deviation(scheduler)), None
         size = (request.width, request.height)
-        original = self._vae.encode(canvas.image, size, generators).to(self._dtype)
+        original = self._vae.encode(canvas.image, size, generators).to(self.device, self._dtype)
         noise = self._noise(request, generators)
         if canvas.mask is None:
             return self._pack(noised(scheduler, original, noise, timesteps[:1].repeat(request.count))), None

@@ -82,7 +82,7 @@ class Beside:
 def finish(device: str) -> None:
     """Waits for what this thread has asked the card for."""
     if device != "cpu":
-        torch.cuda.current_stream().synchronize()
+        torch.cuda.current_stream(device).synchronize()
 
 
 class Graphs:
