@@ -20,6 +20,8 @@ from services.router.providers.base import Provider
 from services.router.providers.webhooks import CallBack, CallBackRefusedError
 
 MOST_BYTES = 4 * 1024 * 1024
+READ_SECONDS = 20.0
+"""A body that takes longer is not waited for: it would hold a place among those read at once."""
 AT_ONCE = 64
 """Call backs that are read at the same time; more are told to come again."""
 
@@ -33,6 +35,7 @@ class HooksConfig:
     host: str = "127.0.0.1"
     port: int = 0
     drain_seconds: float = 5.0
+    read_seconds: float = READ_SECONDS
 
 
 @dataclass(frozen=True)
@@ -81,8 +84,12 @@ class Hooks:
             return self._answer(503, provider, "busy")
         async with self._reading:
             headers = {name.lower(): value for name, value in request.headers.items()}
-            call_back = CallBack(headers, await request.read(), dict(request.query))
-            return await self._believe(provider, attempt_id, call_back)
+            try:
+                async with asyncio.timeout(self._config.read_seconds):
+                    body = await request.read()
+            except TimeoutError:
+                return self._answer(408, provider, "slow")
+            return await self._believe(provider, attempt_id, CallBack(headers, body, dict(request.query)))
 
     async def _believe(self, provider: str, attempt_id: str, call_back: CallBack) -> web.Response:
         try:

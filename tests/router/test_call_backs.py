@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -69,9 +70,9 @@ class Front:
 
 
 @asynccontextmanager
-async def listening() -> AsyncIterator[Front]:
+async def listening(config: HooksConfig | None = None) -> AsyncIterator[Front]:
     heard, addresses = Heard(), CallBackAddresses(SECRET, "https://mesh.example")
-    hooks = Hooks(HooksConfig(), Desk({"one": Signing("one")}, addresses, heard.note, heard.signal))
+    hooks = Hooks(config or HooksConfig(), Desk({"one": Signing("one")}, addresses, heard.note, heard.signal))
     await hooks.start()
     async with aiohttp.ClientSession() as session:
         try:
@@ -131,6 +132,17 @@ async def test_an_attempt_that_nobody_knows_wakes_nobody() -> None:
 async def test_a_body_beyond_the_cap_is_refused() -> None:
     async with listening() as front:
         assert await front.post(front.path(), "x" * (4 * 1024 * 1024 + 1), **{"X-Signed": "x"}) == 413
+
+
+async def test_a_body_that_never_ends_is_not_waited_for() -> None:
+    async def trickle() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    async with listening(HooksConfig(read_seconds=0.05)) as front:
+        url = f"http://127.0.0.1:{front.hooks.port}{front.path()}"
+        async with front.session.post(url, data=trickle()) as answer:
+            assert answer.status == 408
 
 
 def test_without_a_public_address_vendors_are_told_none() -> None:
