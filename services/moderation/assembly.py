@@ -108,6 +108,7 @@ class Moderation:
         """Serves; the port is in `server.port` afterwards."""
         await self._pictures.warm_up()
         await self.policies.start()
+        await self.judge.start()
         await self._relay.start()
         await self.audit.start()
         await self.people.start()

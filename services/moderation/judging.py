@@ -13,7 +13,7 @@ from services.moderation.decoding import Inspection
 from services.moderation.image_pipeline import ImagePipeline
 from services.moderation.layers import Outcome
 from services.moderation.peers.assets import Assets
-from services.moderation.perceptual import EMPTY_TABLE
+from services.moderation.perceptual import EMPTY_TABLE, HashTable
 from services.moderation.policies import Policy
 from services.moderation.policy_shelf import PolicyShelf
 from services.moderation.rows import AuditNote
@@ -67,6 +67,11 @@ class Judge:
         self._store = store
         self._announce = announce
         self._table = EMPTY_TABLE
+        self._reading = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Reads the blocked pictures; before the first verdict."""
+        await self._blocked()
 
     async def prompt(self, texts: Sequence[Text], asker: Asker) -> Verdict:
         """Judges all texts together."""
@@ -97,7 +102,7 @@ class Judge:
 
     async def _record_image(self, subject: Subject, seen: Inspection, asker: Asker) -> Verdict:
         for _ in range(RACES):
-            table, book = self._table, self._policies.book
+            table, book = await self._blocked(), self._policies.book
             policy = self._policies.usable(asker.tenant, book)
             outcome = await self._images.judge(seen, policy, table)
             verdict = _verdict(subject, outcome, policy, asker.safety)
@@ -106,9 +111,15 @@ class Judge:
             stored = await self._store.record(given, _note(asker, policy), self._announce)
             if stored is not None:
                 return stored
-            self._table = await self._store.hash_table()
             await self._policies.refresh()
         raise Unavailable("pictures are being blocked faster than one can be judged", retry_after=1.0)
+
+    async def _blocked(self) -> HashTable:
+        """All pictures that are blocked now: what is among them must not be shown to anybody, not even once."""
+        async with self._reading:
+            if await self._store.blocklist_version() != self._table.version:
+                self._table = await self._store.hash_table()
+            return self._table
 
     async def _unless_exempt(self, verdict: Verdict, outcome: Outcome, policy: Policy) -> Verdict:
         """The verdict, or for a prompt that a person let through one in which only the floor decides."""

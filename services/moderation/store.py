@@ -105,6 +105,10 @@ class Store:
         """How many strikes of the user count now."""
         return await self._database.read(lambda c: counting(c, tenant, user))
 
+    async def blocklist_version(self) -> int:
+        """How often the blocked pictures were changed."""
+        return await self._database.read(_blocklist_version)
+
     async def hash_table(self) -> HashTable:
         """All blocked pictures."""
         return await self._database.read(_hash_table)
@@ -171,9 +175,13 @@ def verdict_by_id(connection: sa.Connection, verdict_id: str) -> Verdict | None:
     return None if row is None else verdict_of(row)  # type: ignore[arg-type]  # keys are column names
 
 
+def _blocklist_version(connection: sa.Connection) -> int:
+    return int(connection.execute(sa.select(BLOCKLIST_VERSION.c.version)).scalar_one())
+
+
 def _hash_table(connection: sa.Connection) -> HashTable:
     # The version first: entries that come in between make the table newer than it says, never older.
-    version = connection.execute(sa.select(BLOCKLIST_VERSION.c.version)).scalar_one()
+    version = _blocklist_version(connection)
     rows = connection.execute(sa.select(BLOCKED_HASHES)).mappings()
     return HashTable(version, [blocked_of(row) for row in rows])  # type: ignore[arg-type]  # keys are column names
 
