@@ -113,7 +113,10 @@ class AssetStore:
         return await self._announcing(write)
 
     async def restore(self, sha256: str, asset_id: str, verdict_id: str, announce: Announce) -> list[str]:
-        """Unblocks the hash and lets out what a takedown withdrew, or just `asset_id` even if it was BLOCKED."""
+        """Unblocks the hash and lets out what a takedown withdrew, or just `asset_id` even if it was BLOCKED.
+
+        One asset alone is not let out while its hash is blocked: a takedown stands over all of the content.
+        """
 
         def let_out(asset: Asset) -> Asset:
             meant = asset.asset_id == asset_id if asset_id else asset.withdrawn is Withdrawal.CONTENT
@@ -121,6 +124,8 @@ class AssetStore:
 
         def write(connection: sa.Connection) -> list[str]:
             lock_content(connection, sha256)
+            if asset_id and _is_blocked(connection, sha256):
+                raise FailedPrecondition("the content's hash is blocked", reason="CONTENT_BLOCKED")
             connection.execute(sa.delete(BLOCKED_HASHES).where(BLOCKED_HASHES.c.sha256 == sha256))
             return _move_all(connection, sha256, let_out, lambda changed: announce(changed, ""))
 

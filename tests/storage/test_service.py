@@ -252,6 +252,16 @@ async def test_a_restore_lets_out_what_was_taken_down(storage: Running) -> None:
     assert kinds == ["AssetPublished", "AssetTakenDown", "AssetPublished", "AssetPublished"]
 
 
+async def test_a_won_appeal_does_not_undo_a_takedown(storage: Running) -> None:
+    """The appeal was decided just before the takedown, and storage hears of it just after."""
+    asset = await storage.published(picture(1))
+    await storage.stub.TakeDownContent(pb.TakeDownContentRequest(sha256=asset.sha256), metadata=internal(""))
+    restore = pb.RestoreContentRequest(sha256=asset.sha256, asset_id=asset.asset_id, verdict_id="ver_appeal")
+    error = await refused(storage.stub.RestoreContent(restore, metadata=internal("")))
+    assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "CONTENT_BLOCKED")
+    assert await state(storage, asset.asset_id) == TAKEN_DOWN
+
+
 @pytest.mark.parametrize("first", ["one", "all"])
 async def test_a_restore_leaves_what_was_withdrawn_one_by_one(storage: Running, first: str) -> None:
     data = picture(1)

@@ -222,7 +222,8 @@ class StorageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RestoreContent(self, request, context):
-        """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what TakeDownContent withdrew.
+        """Undoes a takedown: unblocks the hash and publishes again what TakeDownContent withdrew. Or carries out a won appeal:
+        publishes one asset; FAILED_PRECONDITION, CONTENT_BLOCKED, while the content is taken down.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

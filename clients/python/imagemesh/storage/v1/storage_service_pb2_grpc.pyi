@@ -87,7 +87,9 @@ class StorageServiceStub:
     TakeDownContent: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.TakeDownContentRequest, _storage_service_pb2.TakeDownContentResponse]
     """Blocks a hash and withdraws every published asset with it, of every tenant, in one transaction. Repeating it is OK."""
     RestoreContent: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.RestoreContentRequest, _storage_service_pb2.RestoreContentResponse]
-    """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what TakeDownContent withdrew."""
+    """Undoes a takedown: unblocks the hash and publishes again what TakeDownContent withdrew. Or carries out a won appeal:
+    publishes one asset; FAILED_PRECONDITION, CONTENT_BLOCKED, while the content is taken down.
+    """
     ResolveUrl: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.ResolveUrlRequest, _storage_service_pb2.ResolveUrlResponse]
     """Tells which asset an address that SignUrls made stands for, also after it has expired. NOT_FOUND, ASSET_NOT_FOUND:
     the address was not made here or was changed, or the asset is another tenant's.
@@ -154,7 +156,9 @@ class StorageServiceAsyncStub(StorageServiceStub):
     TakeDownContent: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.TakeDownContentRequest, _storage_service_pb2.TakeDownContentResponse]  # type: ignore[assignment]
     """Blocks a hash and withdraws every published asset with it, of every tenant, in one transaction. Repeating it is OK."""
     RestoreContent: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.RestoreContentRequest, _storage_service_pb2.RestoreContentResponse]  # type: ignore[assignment]
-    """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what TakeDownContent withdrew."""
+    """Undoes a takedown: unblocks the hash and publishes again what TakeDownContent withdrew. Or carries out a won appeal:
+    publishes one asset; FAILED_PRECONDITION, CONTENT_BLOCKED, while the content is taken down.
+    """
     ResolveUrl: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.ResolveUrlRequest, _storage_service_pb2.ResolveUrlResponse]  # type: ignore[assignment]
     """Tells which asset an address that SignUrls made stands for, also after it has expired. NOT_FOUND, ASSET_NOT_FOUND:
     the address was not made here or was changed, or the asset is another tenant's.
@@ -296,7 +300,9 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.RestoreContentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.RestoreContentResponse, _abc.Awaitable[_storage_service_pb2.RestoreContentResponse]]:
-        """Undoes a takedown, or carries out a won appeal: unblocks the hash and publishes again what TakeDownContent withdrew."""
+        """Undoes a takedown: unblocks the hash and publishes again what TakeDownContent withdrew. Or carries out a won appeal:
+        publishes one asset; FAILED_PRECONDITION, CONTENT_BLOCKED, while the content is taken down.
+        """
 
     @_abc_1.abstractmethod
     def ResolveUrl(
