@@ -67,13 +67,14 @@ class Deciding:
     async def review(self, review_id: str, etag: str, ruling: Ruling, who: Who) -> Shown:
         """Decides what the reviewer has claimed; see DecideReview in the contract."""
         done = await self._database.write(lambda c: _decide(c, (review_id, etag), ruling, who, self._strikes))
-        await self._afterwards(done.shown.review.job_id, done.content)
+        review = done.shown.review
+        await self._afterwards(review.job_id, done.content, publishing=review.cause is Cause.APPEAL)
         return done.shown
 
     async def appeal(self, appeal_id: str, answer: str, *, granted: bool, who: Who) -> Appeal:
         """Decides an appeal; see DecideAppeal in the contract."""
         settled = await self._database.write(lambda c: _decide_appeal(c, appeal_id, answer, granted, who))
-        await self._afterwards("", settled.content)
+        await self._afterwards("", settled.content, publishing=True)
         return settled.appeal
 
     async def expire(self) -> int:
@@ -83,11 +84,11 @@ class Deciding:
             await self._afterwards(review.job_id, "")
         return len(expired)
 
-    async def _afterwards(self, job_id: str, content: str) -> None:
+    async def _afterwards(self, job_id: str, content: str, *, publishing: bool = False) -> None:
         if job_id:
             await self._tell(job_id)
         if content:
-            await self._orders.carry_out(content)
+            await self._orders.carry_out(content, publishing=publishing)
 
 
 def _decide(connection: sa.Connection, which: tuple[str, str], ruling: Ruling, who: Who, strikes: StrikeRule) -> Done:

@@ -2,7 +2,9 @@
 
 An order is written with the decision, in one transaction; it is carried out at once by whoever decided, and repeated by
 every process until storage has done it. Orders about the same content are carried out one after another, by one process
-at a time; all of them may be repeated.
+at a time; all of them may be repeated. What lets a single asset out and what looks for look-alikes may have to wait
+long, and holds up nothing: storage lets out nothing whose hash is blocked, and look-alikes are blocked only while a
+takedown stands.
 """
 
 from __future__ import annotations
@@ -56,6 +58,8 @@ class Order:
     sequence: int = 0
 
 
+HOLDS_UP_NOTHING = (Kind.PUBLISH.value, Kind.HASH.value)
+
 LookAlike = Callable[[Order], Awaitable[None]]
 """Blocks what looks like the order's picture."""
 
@@ -75,13 +79,22 @@ class StorageOrders:
             Kind.LIFT: lambda order: assets.hold(order.asset_id, order.tenant, False, order.detail),
         }
 
-    async def carry_out(self, sha256: str) -> None:
-        """Everything that is due about the content; Unavailable when storage does not do it now."""
+    async def carry_out(self, sha256: str, *, publishing: bool = False) -> None:
+        """Everything that is due about the content; Unavailable when storage does not do it now.
+
+        publishing: also what lets single assets out, which others may have ordered.
+        """
+        which = O.sha256 == sha256 if publishing else sa.and_(O.sha256 == sha256, O.kind != Kind.PUBLISH.value)
+        hurried = False
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while await self._database.read(lambda c: _left(c, sha256)):
-                    if not await self._next(sha256):
-                        await asyncio.sleep(TURN_S)
+                while await self._database.read(lambda c: _left(c, which)):
+                    if await self._next(which):
+                        continue
+                    if not hurried:
+                        hurried = True
+                        await self._hurry(sha256)
+                    await asyncio.sleep(TURN_S)
         except (*PASSING, TimeoutError) as error:
             text = "it is stored; storage does not answer, and is told as soon as it does"
             raise Unavailable(text, metadata={"peer": "storage"}, retry_after=PAUSE_S) from error
@@ -90,15 +103,21 @@ class StorageOrders:
         """Carries out for ever what others left."""
         while True:
             try:
-                while await self._next(""):
+                while await self._next(sa.true()):
                     pass
             except Exception as error:  # noqa: BLE001 - whatever it is, the orders are kept and the next turn may work
                 log.warning("an order waits for storage", error=type(error).__name__)
             await asyncio.sleep(POLL_S)
 
-    async def _next(self, sha256: str) -> bool:
-        """Carries out the next order, of any content when `sha256` is empty; False when there is none to be had."""
-        order = await self._database.write(lambda c: _claim(c, sha256))
+    async def _hurry(self, sha256: str) -> None:
+        """A takedown waits behind what another process has begun, or died over: storage is told now, and again then."""
+        order = await self._database.read(lambda c: _waiting_takedown(c, sha256))
+        if order is not None:
+            await self._assets.take_down(*order)
+
+    async def _next(self, which: sa.ColumnElement[bool]) -> bool:
+        """Carries out the next of these orders; False when there is none to be had."""
+        order = await self._database.write(lambda c: _claim(c, which))
         if order is None:
             return False
         try:
@@ -133,17 +152,34 @@ def withdraw_holds(connection: sa.Connection, asset_id: str) -> None:
     connection.execute(sa.delete(STORAGE_ORDERS).where(*mine))
 
 
-def _left(connection: sa.Connection, sha256: str) -> bool:
-    due = (O.sha256 == sha256, O.due_us <= now_us())
-    return connection.execute(sa.select(O.sequence).where(*due).limit(1)).first() is not None
+def withdraw_look_alikes(connection: sa.Connection, sha256: str) -> None:
+    """Nobody need look for them any more: what has begun finds that its takedown was undone."""
+    connection.execute(sa.delete(STORAGE_ORDERS).where(O.sha256 == sha256, O.kind == Kind.HASH.value))
 
 
-def _claim(connection: sa.Connection, sha256: str) -> Order | None:
+def _left(connection: sa.Connection, which: sa.ColumnElement[bool]) -> bool:
+    return connection.execute(sa.select(O.sequence).where(which, O.due_us <= now_us()).limit(1)).first() is not None
+
+
+def _waiting_takedown(connection: sa.Connection, sha256: str) -> tuple[str, str] | None:
+    """The content and why it is taken down, where nobody has begun with that."""
+    mine = (O.sha256 == sha256, O.kind == Kind.TAKE_DOWN.value, O.claim_us <= now_us())
+    row = connection.execute(sa.select(O.sha256, O.detail).where(*mine).limit(1)).first()
+    return None if row is None else (str(row[0]), str(row[1]))
+
+
+def _claim(connection: sa.Connection, which: sa.ColumnElement[bool]) -> Order | None:
+    """The first of those that were not tried yet, then the one that was tried longest ago: none holds up the others."""
     now = int(connection.execute(sa.select(now_us())).scalar_one())
-    older = (_OLDER.c.sha256 == O.sha256, _OLDER.c.sequence < O.sequence, _OLDER.c.due_us <= now)
+    older = (
+        _OLDER.c.sha256 == O.sha256,
+        _OLDER.c.sequence < O.sequence,
+        _OLDER.c.due_us <= now,
+        _OLDER.c.kind.not_in(HOLDS_UP_NOTHING),
+    )
     first = ~sa.exists(sa.select(_OLDER.c.sequence).where(*older))
-    query = sa.select(STORAGE_ORDERS).where(O.due_us <= now, O.claim_us <= now, first).order_by(O.sequence).limit(1)
-    query = query.where(O.sha256 == sha256) if sha256 else query
+    query = sa.select(STORAGE_ORDERS).where(which, O.due_us <= now, O.claim_us <= now, first)
+    query = query.order_by(O.claim_us, O.sequence).limit(1)
     row = connection.execute(query.with_for_update(skip_locked=True, of=STORAGE_ORDERS)).mappings().first()
     if row is None:
         return None

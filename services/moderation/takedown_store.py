@@ -16,7 +16,7 @@ from services.moderation.perceptual import BlockedHash
 from services.moderation.policy_changes import Who
 from services.moderation.report_tables import TAKEDOWNS
 from services.moderation.review_store import clock
-from services.moderation.storage_orders import Kind, Order, add_order
+from services.moderation.storage_orders import Kind, Order, add_order, withdraw_look_alikes
 from services.moderation.store import block_hashes
 from services.moderation.tables import BLOCKED_HASHES, BLOCKLIST_VERSION
 from services.moderation.verdicts import Category
@@ -62,7 +62,7 @@ def take_down(connection: sa.Connection, asset: AssetFacts, wish: Wish, who: Who
         return _again(connection, asset, wish)
     exact = BlockedHash(derived_id("bhs", takedown.takedown_id), wish.reason, None, asset.sha256)
     block_hashes(connection, [exact], SOURCE)
-    kinds = (Kind.TAKE_DOWN, Kind.HASH, *((Kind.HOLD,) if wish.legal_hold else ()))
+    kinds = (Kind.TAKE_DOWN, *((Kind.HOLD,) if wish.legal_hold else ()), Kind.HASH)
     details = {Kind.TAKE_DOWN: wish.reason.value, Kind.HASH: takedown.takedown_id, Kind.HOLD: wish.reason.value}
     for kind in kinds:
         add_order(connection, Order(kind, asset.tenant, asset.asset_id, asset.sha256, details[kind]))
@@ -81,6 +81,7 @@ def restore(connection: sa.Connection, takedown_id: str, note: str, who: Who) ->
     undone = {"restored": True, "standing": takedown_id}
     connection.execute(sa.update(TAKEDOWNS).where(T.takedown_id == takedown_id).values(**undone))
     _unblock(connection, takedown_id)
+    withdraw_look_alikes(connection, takedown.sha256)
     add_order(connection, Order(Kind.RESTORE, takedown.tenant, takedown.asset_id, takedown.sha256))
     restored = _takedown({**row, **undone})
     record(connection, restored, who, f"restored: {note}")
