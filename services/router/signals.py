@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.timestamp_pb2 import Timestamp
 from imagemesh.events.v1 import breaker_pb2
 from imagemesh.router.v1 import catalog_pb2
+from sqlalchemy.exc import SQLAlchemyError
 
 from mesh import outbox
 from mesh.db import Database
@@ -81,8 +82,8 @@ class EventWriter:
             event = await self._waiting.get()
             try:
                 await self._write(event)
-            except MeshError as error:
-                log.warning("event dropped", type=event.type, reason=error.message)
+            except (MeshError, SQLAlchemyError) as error:
+                log.warning("event dropped", type=event.type, reason=type(error).__name__)
 
     async def _write(self, event: Event) -> None:
         await self._database.write(lambda connection: outbox.append(connection, rows, event))

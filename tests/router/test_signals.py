@@ -6,8 +6,10 @@ import asyncio
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from imagemesh.events.v1 import breaker_pb2
 
+from mesh.events import Event
 from services.router.breaker import BreakerConfig, BreakerKey, Breakers, BreakerState
 from services.router.signals import BreakerTalk, EventWriter
 from services.router.tables import outbox
@@ -77,3 +79,26 @@ async def test_a_change_is_an_event_as_well(stores: Stores) -> None:
     message = breaker_pb2.BreakerChanged.FromString(row.data)
     assert (row.type, row.tenant, message.reason) == ("BreakerChanged", "mesh", "degraded: blank")
     assert "." not in row.subject_id  # one token of a NATS subject
+
+
+async def test_an_event_that_the_database_refuses_stops_no_other(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer, refused = EventWriter(stores.database), [1]
+    write = writer._write
+
+    async def refuse_once(event: Event) -> None:
+        if refused:
+            refused.pop()
+            raise sa.exc.DataError("INSERT", {}, Exception("too long"))
+        await write(event)
+
+    monkeypatch.setattr(writer, "_write", refuse_once)
+    writing = asyncio.create_task(writer.write())
+    for reason in ("first", "second"):
+        BreakerTalk(Tells(), lambda: 1000.0, writer.put).changed(KEY, BreakerState.OPEN, 5.0, reason)  # type: ignore[arg-type]
+    async with asyncio.timeout(10):
+        while not (rows := await stores.rows(outbox)) and not writing.done():
+            await asyncio.sleep(0)
+    writing.cancel()
+    assert [breaker_pb2.BreakerChanged.FromString(row.data).reason for row in rows] == ["second"]
