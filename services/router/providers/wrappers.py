@@ -89,7 +89,8 @@ class Limited(Wrapper):
         """The call, with the time that the wait has left it."""
         began = time.monotonic()
         try:
-            await asyncio.wait_for(self._slots.acquire(), call.timeout / 2)
+            async with asyncio.timeout(call.timeout / 2):  # wait_for may swallow a cancel, and the call would go out
+                await self._slots.acquire()
         except TimeoutError as error:
             raise ProviderError(ErrorKind.RATE_LIMITED, f"no free slot at {self.name} in time") from error
         return replace(call, timeout=call.timeout - (time.monotonic() - began))

@@ -113,6 +113,28 @@ async def test_the_last_check_comes_after_the_wait_for_a_slot() -> None:
     assert len((await limited.submit(call(), Heard())).images) == 1  # the slot is free again
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_call_that_is_broken_off_as_its_slot_gets_free_is_not_made(turns: int) -> None:
+    inner = ScriptedProvider("one")
+    inner.script = ["hang"]
+    provider = Limited(inner, 1)
+    holding = asyncio.create_task(provider.submit(call(60.0), Heard()))
+    await inner.until_asked()
+    waiting = asyncio.create_task(provider.submit(call(60.0), Heard()))
+    for _ in range(9):
+        await asyncio.sleep(0)
+    holding.cancel()
+    for _ in range(turns):  # of the loop
+        await asyncio.sleep(0)
+    if not waiting.done() and len(inner.calls) == 1:
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert len(inner.calls) == 1
+    await asyncio.gather(holding, waiting, return_exceptions=True)
+    assert (await provider.submit(call(), Heard())).images  # and no slot is lost
+
+
 async def test_an_open_breaker_keeps_nobody_from_an_order_that_was_placed(breakers: Breakers) -> None:
     inner = Taken("one")
     breakers.trip(KEY, 60, "test")
