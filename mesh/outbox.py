@@ -144,6 +144,7 @@ def _by_subject(rows: Sequence[Row]) -> list[list[Row]]:
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:
     try:
-        await asyncio.wait_for(event.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await event.wait()
     except TimeoutError:
         return

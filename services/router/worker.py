@@ -95,7 +95,8 @@ class Worker:
 
     async def _look_within(self, seconds: float) -> bool:
         try:
-            await asyncio.wait_for(self._look.wait(), seconds)
+            async with asyncio.timeout(seconds):  # wait_for may swallow the cancel that stops this worker
+                await self._look.wait()
         except TimeoutError:
             return False
         return True
@@ -216,7 +217,8 @@ class Worker:
         while True:
             self._beat_now.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._beat_now.wait(), pause)
+                async with asyncio.timeout(pause):
+                    await self._beat_now.wait()
             try:
                 await self._beat()
             except Exception as error:  # noqa: BLE001 - leases last longer than one missed beat

@@ -269,3 +269,20 @@ async def test_batch_jobs_leave_room(desk: Desk) -> None:
     async with desk.working(slots=4, batch_slots=2, drain_s=0.1) as worker:
         await desk.rig.one.until_asked(2)
         assert worker.held == 2
+
+
+@pytest.mark.parametrize("turns", range(-3, 4))
+async def test_a_wake_up_as_it_stops_does_not_keep_a_worker(tmp_path: Path, stores: Stores, turns: int) -> None:
+    desk = Desk(Rig(stores, tmp_path))
+    worker = desk.worker(poll_s=60.0)
+    working = asyncio.create_task(worker.run(desk.stopping))
+    await asyncio.sleep(0.05)  # it has looked, and waits for the next poll
+    for turn in range(-3, 5):  # of the loop
+        if turn == 0:
+            desk.stopping.set()
+        if turn == turns:
+            worker.wake("INTERACTIVE")
+        await asyncio.sleep(0)
+    _, late = await asyncio.wait([working], timeout=5.0)
+    working.cancel()
+    assert not late
