@@ -21,6 +21,9 @@ BURST_S = 5.0
 NEAR = 5
 """From how few requests left, for each worker, they are spread over the time until the limit is full again."""
 
+LONGEST_PAUSE = 60.0
+"""Seconds after which a request finds out, however far off the reset was said to be: it is only a hint."""
+
 
 def alone() -> int:
     """This worker is the only one."""
@@ -61,7 +64,7 @@ class Allowance:
         pauses = [_pause(hint.requests_left, hint.requests_reset, self._share())]
         if hint.tokens_left == 0:
             pauses.append(hint.tokens_reset or 1.0)
-        self._not_before = max(self._not_before, self._clock() + max(pauses))
+        self._not_before = max(self._not_before, self._clock() + min(max(pauses), LONGEST_PAUSE))
 
     @property
     def _interval(self) -> float:

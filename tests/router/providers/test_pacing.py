@@ -58,6 +58,9 @@ async def test_a_wait_beyond_half_of_the_call_s_time_is_a_rate_limit() -> None:
     [
         (RateHint(requests_left=100, requests_reset=10.0), 0.0),
         (RateHint(requests_left=0, requests_reset=10.0), 10.0),
+        (RateHint(requests_left=0, requests_reset=80_000.0), 60.0),
+        (RateHint(requests_left=4, requests_reset=80_000.0), 60.0),
+        (RateHint(tokens_left=0, tokens_reset=80_000.0), 60.0),
         (RateHint(requests_left=4, requests_reset=10.0), 2.0),
         (RateHint(requests_left=0), 1.0),
         (RateHint(tokens_left=0, tokens_reset=3.0), 3.0),
