@@ -55,7 +55,7 @@ class Spread:
     def percentile(self, percent: int) -> float:
         """What so many of a hundred do not exceed."""
         ordered = sorted(self.values)
-        return ordered[min(len(ordered) - 1, round(len(ordered) * percent / 100))]
+        return ordered[round((len(ordered) - 1) * percent / 100)]
 
     def text(self, scale: float = 1000.0) -> str:
         """Median and quartiles for people, in milliseconds unless scaled otherwise."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -406,3 +408,27 @@ def test_every_ten_steps_are_a_stage(start: Start) -> None:
     assert [stage.attributes for stage in steps] == [{"first": 1, "last": 10}, {"first": 11, "last": 20}]
     [denoise] = [stage for stage in end.stages if stage.name == "denoise"]
     assert denoise.start_ns <= steps[0].start_ns <= steps[0].end_ns <= steps[1].start_ns <= denoise.end_ns
+
+
+def test_an_ended_request_lets_go_of_who_listened(start: Start) -> None:
+    class Sender:
+        def __init__(self) -> None:
+            self.ended = threading.Event()
+
+        def hear(self, fact: Fact | EngineError) -> None:
+            if isinstance(fact, Finished):
+                self.ended.set()
+
+        def gone(self) -> bool:
+            return False
+
+    sender = Sender()
+    engine = start(FakeFamily(), Limits())
+    engine.submit(drawing("a"), sender.hear, sender.gone)
+    assert sender.ended.wait(20)
+    left = weakref.ref(sender)
+    del sender
+    deadline = time.monotonic() + 20
+    while left() is not None:  # the decoder's thread may be on its way out of the call
+        assert time.monotonic() < deadline, "the engine holds on to it"
+        gc.collect()

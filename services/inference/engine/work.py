@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from enum import Enum
 
 from services.inference.engine.errors import EngineError
@@ -14,6 +15,14 @@ from services.inference.engine.request import DrawRequest, Lane
 Sink = Callable[[Fact | EngineError], None]
 
 STEPS_A_STAGE = 10  # denoising steps that are told as one stage, inside the stage of them all
+
+
+def _unheard(_: Fact | EngineError) -> None:
+    """The sink of an ended request."""
+
+
+def _nobody_asks() -> bool:
+    return False
 
 
 class Phase(Enum):
@@ -68,19 +77,19 @@ class Work:
                 self._sink(fact)
 
     def end(self, last: Finished | EngineError) -> None:
-        """Ends the request, says how, and lets go of its tensors; the first end counts.
+        """Ends the request, says how, and lets go of its tensors and of whoever listened; the first end counts.
 
-        A sink that fails has nobody left to tell.
+        The threads may hold on to an ended request until their next one, and Triton unloads no model while anybody
+        holds one of its response senders. A sink that fails has nobody left to tell.
         """
         with self._lock:
             if self.phase is Phase.ENDED:
                 return
             self.phase = Phase.ENDED
             self.sampling = None
-            try:
-                self._sink(last)
-            except Exception:  # noqa: BLE001 - the edge between the engine's threads and its host
-                return
+            sink, self._sink, self._asked_to_stop = self._sink, _unheard, _nobody_asks
+        with suppress(Exception):
+            sink(last)
 
     def cancel(self) -> None:
         """Stops the request before its next step."""
