@@ -26,7 +26,7 @@ def neon(pixels: Pixels) -> Pixels:
     ground = _ground(colours)
     strongest = _strongest(colours, ground)
     distance = np.sqrt(((colours - ground) ** 2).sum(axis=2))
-    lines = widened(edges(pixels)) & (distance > _STANDS_OUT)
+    lines = widened(widened(edges(pixels))) & (distance > _STANDS_OUT)
     drawn = np.where(lines[..., None], np.minimum(255, strongest + _LIFT), 0)
     glow = Image.fromarray(drawn.astype(np.uint8)).filter(ImageFilter.GaussianBlur(2.5))
     lit = np.maximum(drawn, ground * 0.12 + np.array((6, 6, 14)) + np.asarray(glow) * 0.35)
