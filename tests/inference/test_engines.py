@@ -14,7 +14,7 @@ from PIL import Image
 
 from services.inference.catalog import Models
 from services.inference.engine.errors import EngineFull, EngineUnavailable, ModelNotLoaded
-from services.inference.engine.facts import Fact, Finished, Picture, Progress
+from services.inference.engine.facts import Fact, Finished, Picture, Preview, Progress
 from services.inference.engine.request import DrawRequest, Wanted
 from services.inference.engines.base import Engine, State
 from tests.inference.conftest import SLOTS, WAITING, eventually
@@ -152,3 +152,27 @@ async def test_a_stopped_engine_says_so(engine: Engine, short: DrawRequest) -> N
     await engine.stop()
     with pytest.raises((EngineUnavailable, ModelNotLoaded)):
         await draw(engine, short)
+
+
+async def test_images_masks_and_previews_travel(engine: Engine, models: Models, short: DrawRequest) -> None:
+    source, mask = pictures(await draw(engine, short))[0].data, png(Image.new("L", (32, 32), 0))
+    kept = Wanted("tiny", "red star", seed=5, operation="inpaint", image=source, mask=mask, steps=10, previews=2)
+    facts = await draw(engine, models.settle(kept, ""))
+    assert isinstance(facts[-1], Finished)
+    looks = [fact for fact in facts if isinstance(fact, Preview)]
+    assert looks
+    assert all(look.media_type == "image/jpeg" and 0 < len(look.data) <= 64 * 1024 for look in looks)
+    anew = Wanted("tiny", "red star", seed=6, operation="inpaint", image=source, mask=white(), steps=10)
+    [same], [other] = pictures(facts), pictures(await draw(engine, models.settle(anew, "")))
+    before = pixels(pictures(await draw(engine, short))[0])
+    assert abs(pixels(same) - before).mean() < abs(pixels(other) - before).mean()
+
+
+def white() -> bytes:
+    return png(Image.new("L", (32, 32), 255))
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()

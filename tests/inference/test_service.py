@@ -204,7 +204,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"guidance": float("nan")}, "guidance"),
     ({"scheduler": "magic"}, "scheduler"),
     ({"operation": "dance"}, "operation"),
-    ({"operation": "inpaint", "images": [PNG]}, "operation"),
+    ({"operation": "outpaint", "images": [PNG]}, "operation"),
+    ({"operation": "inpaint", "images": [PNG]}, "mask"),
     ({"strength": 1.5}, "strength"),
     ({"images": [image_pb2.ImageSource(asset_id="ast_1")]}, "images"),
     ({"images": [PNG, PNG]}, "images"),
@@ -276,7 +277,7 @@ async def test_models_are_listed_in_pages(stub: Any) -> None:
     assert (tiny.model_id, tiny.state) == ("tiny", model_pb2.MODEL_STATE_READY)
     assert (tiny.size.min, tiny.size.max, tiny.size.factor) == (16, 128, 8)
     assert (tiny.gpu_second_price.units, tiny.gpu_second_price.nanos) == (0, 500_000)
-    assert list(tiny.capabilities) == ["text_to_image"]
+    assert list(tiny.capabilities) == ["text_to_image", "image_to_image", "inpaint"]
     error = await refusal(stub.ListModels(messages.ListModelsRequest(page_token="nonsense")))
     assert error.reason == "PAGE_TOKEN_INVALID"
 

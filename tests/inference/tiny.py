@@ -19,6 +19,7 @@ id: tiny
 display_name: Tiny random weights
 family: stable-diffusion
 weights: {path: "."}
+capabilities: [text_to_image, image_to_image, inpaint]
 size: {min: 16, max: 128, factor: 8, policy: refuse}
 defaults: {width: 32, height: 32, steps: 4, guidance: 5.0, scheduler: ddim}
 license: Apache-2.0
