@@ -78,7 +78,7 @@ def export(work: Path, target: Path) -> None:
 @_TARGET
 @click.option("--samples", default=styling.PLAN.samples, show_default=True)
 def lora(target: Path, samples: int) -> None:
-    """Trains the style LoRA for the exported model; about three minutes of one core."""
+    """Trains the style LoRA for the exported model; two to three minutes of one core."""
     styling.train(target, replace(styling.PLAN, samples=samples))
 
 
@@ -86,7 +86,7 @@ def lora(target: Path, samples: int) -> None:
 @_TARGET
 @click.option("--samples", default=controlling.PLAN.samples, show_default=True)
 def control(target: Path, samples: int) -> None:
-    """Trains the edge ControlNet for the exported model; about twelve minutes of one core."""
+    """Trains the edge ControlNet for the exported model; about eight minutes of one core."""
     controlling.train(target, replace(controlling.PLAN, samples=samples))
 
 

@@ -15,7 +15,7 @@ from tools.train_demo.noising import Noised
 from tools.train_demo.parallel import Rank, launch
 
 FOLDER: Final = Path("controls") / "edges"
-PLAN: Final = Plan(samples=26_000, rate=1.5e-3)
+PLAN: Final = Plan(samples=40_000, rate=1.5e-3)
 # What the half of the UNet that reads has in common with its ControlNet.
 _SHARED: Final = (
     "in_channels", "block_out_channels", "down_block_types", "layers_per_block", "cross_attention_dim",
