@@ -17,7 +17,9 @@ MANIFEST = Path(__file__).resolve().parents[2] / "models" / "demo" / "model.yaml
 DEMO: dict[str, Any] = {
     "modelId": "demo",
     "modelVersion": "abc",
-    "capabilities": ["text_to_image", "image_to_image", "inpaint", "outpaint", "upscale"],
+    "capabilities": ["text_to_image", "image_to_image", "inpaint", "outpaint", "control", "upscale"],
+    "controls": ["edges"],
+    "loras": ["neon"],
     "upscaleFactors": [2, 3, 4],
     "size": {"min": 32, "max": 256, "factor": 8, "defaultSize": {"width": 64, "height": 64}},
     "maxCount": 8,
@@ -76,7 +78,7 @@ def test_a_conflict_is_told(changes: dict[str, Any], told: str) -> None:
     assert told in conflict
 
 
-ABLE = {"controls": ["edges"], "loras": ["ink"], "upscaleFactors": [2, 4]}
+ABLE = {"controls": ["edges"], "loras": ["ink"]}
 
 
 @pytest.mark.parametrize(
