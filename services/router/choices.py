@@ -41,6 +41,16 @@ class Delivered:
     choice: Choice
     indices: tuple[int, ...]
     result: ProviderResult
+    refused: tuple[int, ...] = ()
+    """Indices of pictures that the provider's filter kept back."""
+
+    @classmethod
+    def of(cls, attempt_id: str, choice: Choice, asked: tuple[int, ...], result: ProviderResult) -> Delivered:
+        """What came of an order for the indices `asked`."""
+        if result.places is None:
+            return cls(attempt_id, choice, asked[: len(result.images)], result)
+        came = tuple(asked[place] for place in result.places)
+        return cls(attempt_id, choice, came, result, tuple(index for index in asked if index not in came))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from services.router.peers.storage import Provenance, Storage, StoredAsset, Uplo
 from services.router.pictures import Picture
 from services.router.providers.base import ProviderImage
 from services.router.queue_store import QueueStore
-from services.router.runs import Run
+from services.router.runs import Run, withhold
 from services.router.specs import picture_seed
 
 FIRST_PAUSE = 0.25
@@ -74,12 +74,14 @@ class Delivery:
             self.hoard.held -= size
         run.in_hand = None
         stored = {picture.index: picture for picture in brought if picture.asset is not None}
-        if not stored:
+        refused = {index: kept.kept_back(index) for index in delivered.refused}
+        if stored:
+            await self.orders.succeeded(run, delivered, kept.dump([*brought, *refused.values()]), len(brought))
+            run.pictures.update(stored)
+        else:
             message = next((picture.error.message for picture in brought if picture.error), "no picture came")
             run.history.add(await self.orders.spoiled(run, delivered, message))
-            return
-        await self.orders.succeeded(run, delivered, kept.dump(brought), len(brought))
-        run.pictures.update(stored)
+        withhold(run, delivered.choice.provider, delivered.choice.model, refused)
 
     async def publish(self, run: Run) -> None:
         """Pass the point of no return, then let out exactly what was stored there; refuse the rest.

@@ -206,7 +206,7 @@ class Orders:
             del self._listening[order.attempt_id]
         if listener.placed.account != planned.account and not listener.placed.request_id:
             await self._identify(order, Placed(result.provider_request_id, listener.placed.account))
-        return Delivered(order.attempt_id, order.choice, order.indices[: len(result.images)], result)
+        return Delivered.of(order.attempt_id, order.choice, order.indices, result)
 
     async def _stop_waiting(self, order: Order, error: ProviderError, account: str) -> None:
         """Nobody waits any more for an order that the vendor may still draw: it is called off where that can be done.

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 from imagemesh.router.v1 import job_pb2
 
-from mesh.errors import MeshError
+from mesh.errors import FailedPrecondition, MeshError
 from mesh.status import from_status, to_rpc_status
 from services.router.jobs import BlockedBy, ImageState, PictureOutcome
 from services.router.peers.moderation import Decision, Verdict, read_verdict
 from services.router.peers.storage import StoredAsset
+
+KEPT_BACK = "the provider's filter kept it back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,11 @@ class Picture:
     def ended(self, state: ImageState, error: MeshError | None = None) -> Picture:
         """The picture in its final state."""
         return replace(self, state=state, error=error)
+
+
+def kept_back(index: int) -> Picture:
+    """A picture that was ordered, and that the provider's filter took out of what it delivered."""
+    return Picture(index).ended(ImageState.BLOCKED, FailedPrecondition(KEPT_BACK, reason="PROVIDER_REFUSED"))
 
 
 def dump(pictures: Iterable[Picture]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -148,10 +149,20 @@ def recall(run: Run, attempt: Attempt) -> None:
     run.attempts[attempt.attempt_id] = attempt
     if attempt.state == AttemptState.SUCCEEDED:
         brought = kept.load(attempt.images, attempt.attempt_id)
+        kept_back = {index: one for index, one in brought.items() if one.state is ImageState.BLOCKED}
         run.pictures.update({index: picture for index, picture in brought.items() if picture.asset is not None})
-        run.paid[attempt.attempt_id] = Paid(attempt.provider, attempt.model, attempt.cost_micros, len(brought))
+        came = len(brought) - len(kept_back)
+        run.paid[attempt.attempt_id] = Paid(attempt.provider, attempt.model, attempt.cost_micros, came)
+        withhold(run, attempt.provider, attempt.model, kept_back)
     elif attempt.state in (AttemptState.FAILED, AttemptState.UNKNOWN):
         run.history.add(Failed(attempt.provider, attempt.model, kind_of(attempt), _message(attempt)))
+
+
+def withhold(run: Run, provider: str, model: str, pictures: Mapping[int, Picture]) -> None:
+    """Pictures of a delivery that the provider's filter kept back: a refusal, after which nobody is asked any more."""
+    if pictures:
+        run.pictures.update(pictures)
+        run.history.add(Failed(provider, model, ErrorKind.REFUSED, kept.KEPT_BACK))
 
 
 def kind_of(attempt: Attempt) -> ErrorKind:

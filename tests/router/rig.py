@@ -202,7 +202,7 @@ Script = ErrorKind | ProviderError | str | Callable[[ProviderCall], Awaitable[Pr
 
 class ScriptedProvider(Provider):
     """Does what its script says, call by call, then draws. `"partial"` draws one less, `"broken"` draws no picture,
-    `"spotty"` none but the first, `"hang"` never ends."""
+    `"spotty"` none but the first, `"kept_back"` all but the first, which its filter keeps; `"hang"` never ends."""
 
     def __init__(self, name: str, *, replay_safe: bool = False, max_count: int = 4) -> None:
         self.name = name
@@ -246,7 +246,9 @@ class ScriptedProvider(Provider):
             data = b"\x89PNG broken" if broken else PICTURE.png(hash((self.name, self._serial)) % 2**60)
             seed = None if call.seed is None else (call.seed + number) % 2**32
             images.append(ProviderImage(data, "image/png", seed))
-        return ProviderResult(tuple(images), f"{self.name}-{self._serial}", "v1")
+        first = turn == "kept_back"
+        places = tuple(range(1, call.count)) if first else None
+        return ProviderResult(tuple(images[first:]), f"{self.name}-{self._serial}", "v1", places=places)
 
 
 @dataclass

@@ -104,6 +104,23 @@ async def test_a_refusal_is_not_shopped_after_parking_either(rig: Rig) -> None:
     assert [image.state for image in (await rig.result(job_id)).images] == [PUBLISHED, BLOCKED]
 
 
+@pytest.mark.parametrize("point", ["", "after:store"])
+async def test_what_a_filter_kept_back_of_a_delivery_is_ordered_nowhere(rig: Rig, point: str) -> None:
+    rig.one.script = ["kept_back"]
+    job_id = await rig.submit(count=6, seed=7)  # four a call: two more would be owed
+    if point:
+        rig.pipeline._on_step = killer(point)  # type: ignore[assignment]
+        with pytest.raises(Killed):
+            await rig.walk(await rig.claim(lease_s=-1))
+        rig.pipeline._on_step = quiet
+    assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
+    assert (len(rig.one.calls), rig.two.calls) == (1, [])
+    images = (await rig.result(job_id)).images
+    assert [image.state for image in images] == [BLOCKED, PUBLISHED, PUBLISHED, PUBLISHED, BLOCKED, BLOCKED]
+    assert [image.seed for image in images[1:4]] == [8, 9, 10]
+    assert await debits(rig) == [3 * 20_000]
+
+
 async def test_a_refused_prompt_costs_and_draws_nothing(rig: Rig) -> None:
     rig.moderation.texts = Decision.BLOCK
     await rig.draw()

@@ -8,7 +8,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -162,6 +162,12 @@ async def bytes_of(text: object) -> bytes:
         return await asyncio.to_thread(base64.b64decode, text, validate=True)
     except ValueError as error:
         raise broken("the answer's base64 cannot be read") from error
+
+
+def kept_places(came: Iterable[object]) -> tuple[int, ...] | None:
+    """`ProviderResult.places` of pictures, false where a filter kept one back; None where it kept none."""
+    told = [bool(picture) for picture in came]
+    return None if all(told) else tuple(place for place, here in enumerate(told) if here)
 
 
 def picture_of(data: bytes, seed: object = None, revised_prompt: object = "") -> ProviderImage:

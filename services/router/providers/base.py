@@ -222,6 +222,8 @@ class ProviderResult:
     """Counted units the provider states (`milliseconds`, `input_tokens`, …), for prices by unit; see `pricing`."""
     rate: RateHint | None = None
     """What is left of the account's limits, where the answer said so."""
+    places: tuple[int, ...] | None = None
+    """Which of those asked for came, from 0, where a filter kept the others back. None: the first, and no refusal."""
 
 
 class Listener(Protocol):

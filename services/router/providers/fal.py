@@ -27,6 +27,7 @@ from services.router.providers.answers import (
     broken,
     fetched,
     json_of,
+    kept_places,
     object_of,
     ordering,
     picture_of,
@@ -180,14 +181,15 @@ class Fal(Provider):
         refuse_failed(told, order_id)
         output = await json_of(answer.body)
         urls = images_of(output, order_id)[: call.count]
-        seed = output.get("seed") if len(urls) == 1 else None
-        pictures = [picture_of(await fetched(self._http, url, ends - loop.time()), seed) for url in urls]
+        seed = output.get("seed") if call.count == 1 else None
+        pictures = [picture_of(await fetched(self._http, url, ends - loop.time()), seed) for url in urls if url]
         return ProviderResult(
             tuple(pictures),
             provider_request_id=order_id,
             model_version=call.model_version,
             cost_micros=await self._prices.cost_micros(call.model, answer.headers.get("x-fal-billable-units", "")),
             usage=_usage(told),
+            places=kept_places(urls),
         )
 
     async def _output(self, order_id: str, ends: float) -> HttpAnswer:

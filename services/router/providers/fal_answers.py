@@ -93,7 +93,7 @@ def order_id_of(told: Mapping[str, Any], base: str, model: str) -> str:
 
 
 def images_of(output: Mapping[str, Any], order_id: str) -> list[str]:
-    """The addresses of an output's pictures, without those that a filter blackened.
+    """The addresses of an output's pictures, empty for those that a filter blackened.
 
     Raises:
         ProviderError: REFUSED when the filter blackened all of them, BROKEN_ANSWER when there are none.
@@ -104,10 +104,10 @@ def images_of(output: Mapping[str, Any], order_id: str) -> list[str]:
         raise broken("the output holds no picture")
     flags = output.get("has_nsfw_concepts")
     blackened = flags if isinstance(flags, list) else []
-    kept = [str(url) for place, url in enumerate(urls) if not (place < len(blackened) and blackened[place] is True)]
-    if not kept:
+    shown = ["" if blackened[place : place + 1] == [True] else str(url) for place, url in enumerate(urls)]
+    if not any(shown):
         raise ProviderError(ErrorKind.REFUSED, "the provider's filter refused", provider_request_id=order_id)
-    return kept
+    return shown
 
 
 def _said(answer: HttpAnswer) -> tuple[str, str]:

@@ -144,14 +144,15 @@ async def predicted(told: Mapping[str, Any], call: ProviderCall) -> ProviderResu
         ProviderError: REFUSED when all were filtered; BROKEN_ANSWER when it holds none.
     """
     predictions = _each(told.get("predictions"))
+    filtered = any(one.get("raiFilteredReason") for one in predictions)
     drawn = [one for one in predictions if "bytesBase64Encoded" in one][: call.count]
     if not drawn:
-        filtered = any(one.get("raiFilteredReason") for one in predictions)
         kind = ErrorKind.REFUSED if filtered else ErrorKind.BROKEN_ANSWER
         raise ProviderError(kind, "its filter took every picture" if filtered else "the answer holds no picture")
     images = [await _picture(one["bytesBase64Encoded"], None, _revised(one, call)) for one in drawn]
     version = str(told.get("modelVersionId") or call.model_version)
-    return ProviderResult(tuple(images), label_of(call.attempt_id), version)
+    places = tuple(range(len(images))) if filtered else None  # no seeds there, so whichever came are the first
+    return ProviderResult(tuple(images), label_of(call.attempt_id), version, places=places)
 
 
 def _revised(one: Mapping[str, Any], call: ProviderCall) -> str:

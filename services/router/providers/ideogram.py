@@ -19,6 +19,7 @@ from services.router.providers.answers import (
     broken,
     download,
     json_of,
+    kept_places,
     kind_of_status,
     object_of,
     ordering,
@@ -172,12 +173,13 @@ class Ideogram(Provider):
         entries = told.get("data")
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries) or not entries:
             raise broken("the answer holds no picture")
-        shown = [entry for entry in entries[: call.count] if entry.get("is_image_safe") is not False]
-        if not shown:
+        shown = [None if entry.get("is_image_safe") is False else entry for entry in entries[: call.count]]
+        if not any(shown):
             raise ProviderError(ErrorKind.REFUSED, "the provider kept its picture back", provider_request_id=order_id)
-        images = [await self._image(call, entry, ends - asyncio.get_running_loop().time()) for entry in shown]
+        images = [await self._image(call, entry, ends - asyncio.get_running_loop().time()) for entry in shown if entry]
         cost = told.get("usage_cost_usd_micros")
-        return ProviderResult(tuple(images), order_id, call.model_version, cost if type(cost) is int else None)
+        told_cost = cost if type(cost) is int else None
+        return ProviderResult(tuple(images), order_id, call.model_version, told_cost, places=kept_places(shown))
 
     async def _image(self, call: ProviderCall, entry: dict[str, Any], left: float) -> ProviderImage:
         address, revised = entry.get("url"), entry.get("prompt")

@@ -16,7 +16,16 @@ import json
 import re
 from typing import Any
 
-from services.router.providers.answers import asking, broken, fetched, json_of, object_of, ordering, picture_of
+from services.router.providers.answers import (
+    asking,
+    broken,
+    fetched,
+    json_of,
+    kept_places,
+    object_of,
+    ordering,
+    picture_of,
+)
 from services.router.providers.base import (
     Account,
     Capabilities,
@@ -193,10 +202,11 @@ class ModelsLab(Provider):
         seed = whole_of(told.get("meta"), "seed") if len(urls) == 1 else None
         pictures = [await self._picture(url, seed, ends) for url in urls[: call.count]]
         checked = call.operation not in ("UPSCALE", "REMOVE_BACKGROUND")
-        kept = [picture for picture in pictures if not (checked and await is_black(picture.data))]
-        if not kept:
+        shown = [None if checked and await is_black(picture.data) else picture for picture in pictures]
+        if not any(shown):
             raise refused(order_id)
-        return ProviderResult(tuple(kept), order_id, call.model_version)
+        kept = tuple(picture for picture in shown if picture is not None)
+        return ProviderResult(kept, order_id, call.model_version, places=kept_places(shown))
 
     async def _picture(self, url: str, seed: int | None, ends: float) -> ProviderImage:
         return picture_of(await fetched(self._http, url, ends - asyncio.get_running_loop().time()), seed)

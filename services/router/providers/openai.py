@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from services.router.providers.answers import json_of, ordering
+from services.router.providers.answers import json_of, kept_places, ordering
 from services.router.providers.base import (
     Account,
     Capabilities,
@@ -34,6 +34,7 @@ from services.router.providers.openai_answers import (
     image_of,
     read_document,
     request_id_of,
+    withheld,
 )
 from services.router.providers.openai_dialects import DIALECTS, PARTIAL_IMAGES, Ask, Carry, Dialect
 from services.router.providers.openai_requests import Shaped, encoded, files, form_text, shaped
@@ -197,7 +198,8 @@ class OpenAIImages(Provider):
         self, document: Mapping[str, Any], data: list[Any], headers: Mapping[str, str], order: Shaped, ends: float
     ) -> ProviderResult:
         loop = asyncio.get_running_loop()
-        images = [await image_of(entry, self._http, ends - loop.time()) for entry in data]
+        shown = [entry for entry in data if not withheld(entry)] or data[:1]
+        images = [await image_of(entry, self._http, ends - loop.time()) for entry in shown]
         if order.drawn != order.wanted:
             images = [replace(image, data=await trimmed(image.data, order.drawn, order.wanted)) for image in images]
         return ProviderResult(
@@ -206,6 +208,7 @@ class OpenAIImages(Provider):
             model_version=order.call.model_version,
             usage=counts_of(document.get("usage")),
             rate=rate_hint(headers),
+            places=kept_places(not withheld(entry) for entry in data),
         )
 
     async def _streamed(self, request: HttpRequest, order: Shaped, watched: Watched, ends: float) -> ProviderResult:

@@ -125,15 +125,22 @@ async def image_of(entry: object, http: HttpClient, remaining: float) -> Provide
     if not isinstance(entry, dict):
         raise broken("the answer holds no picture")
     encoded, url = entry.get("b64_json"), entry.get("url")
+    if withheld(entry):
+        raise ProviderError(ErrorKind.REFUSED, "the provider's content filter took the picture out")
     if encoded:
         data = await bytes_of(encoded)
     elif isinstance(url, str) and url.startswith(("http://", "https://")):
         data = await download(http, url, remaining)
-    elif _filtered(entry.get("content_filter_results")):
-        raise ProviderError(ErrorKind.REFUSED, "the provider's content filter took the picture out")
     else:
         raise broken("the answer holds no picture")
     return picture_of(data, revised_prompt=entry.get("revised_prompt"))
+
+
+def withheld(entry: object) -> bool:
+    """Whether a picture of an answer was taken out by the vendor's filter."""
+    if not isinstance(entry, dict) or entry.get("b64_json") or entry.get("url"):
+        return False
+    return _filtered(entry.get("content_filter_results"))
 
 
 def _filtered(results: object) -> bool:

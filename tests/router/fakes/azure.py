@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+
+import pyvips
 from aiohttp import web
 
 from tests.router.fakes.openai import FAILURES, Failures, OpenAIStub
@@ -25,12 +28,17 @@ _VERDICTS = {
 }
 _INNER = {"code": "ResponsibleAIPolicyViolation", "content_filter_results": _VERDICTS}
 
+_PICTURE = base64.b64encode(bytes(pyvips.Image.black(8, 8).write_to_buffer(".png"))).decode()
+
 AZURE_FAILURES: Failures = {
     **{name: FAILURES[name] for name in FAILURES if name not in ("moderation", "quota", "billing", "payment")},
     "filter": lambda: _error(400, "contentFilter", _INNER),
     "policy": lambda: _error(400, "content_policy_violation"),
     "inner_filter": lambda: _error(400, "BadRequest", _INNER),
     "filtered_picture": lambda: web.json_response({"created": 1, "data": [{"content_filter_results": _VERDICTS}]}),
+    "some_filtered": lambda: web.json_response(
+        {"created": 1, "data": [{"content_filter_results": _VERDICTS}, {"b64_json": _PICTURE}]}
+    ),
     "empty_picture": lambda: web.json_response({"created": 1, "data": [{"content_filter_results": {}}]}),
     "no_deployment": lambda: _error(404, "DeploymentNotFound"),
     "unauthorized": lambda: _error(401, "401"),

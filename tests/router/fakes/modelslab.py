@@ -1,7 +1,7 @@
 """ModelsLab on loopback: the key in the body, errors with 200, numbers as texts, an address for every uploaded picture.
 
-Failures of the POST are the keys of `FAILURES`; `late:` knows the keys of `ENDINGS`, `nsfw` and `black`; `lost` is an
-order that is not known when it is fetched; `at_once` is drawn in the same call.
+Failures of the POST are the keys of `FAILURES`; `late:` knows the keys of `ENDINGS`, `nsfw`, `black` and
+`half_black`; `lost` is an order that is not known when it is fetched; `at_once` is drawn in the same call.
 """
 
 from __future__ import annotations
@@ -201,9 +201,10 @@ class ModelsLabFake(VendorFake):
     def told(self, job: FakeJob) -> dict[str, Any]:
         """A drawn order."""
         urls = [self.url(job.prompt) for _ in range(job.count)]
-        if job.late == "black":
+        if job.late in ("black", "half_black"):
             black = bytes(pyvips.Image.black(16, 16, bands=3).write_to_buffer(".png"))
-            self._files.update({url.rpartition("/")[2]: black for url in urls})
+            hit = urls if job.late == "black" else urls[:1]
+            self._files.update({url.rpartition("/")[2]: black for url in hit})
         flagged = {"nsfw_content_detected": job.late == "nsfw"}
         meta = {"seed": "42", "model_id": "x"}
         return {"status": "success", "id": int(job.id), "generationTime": 1.2, "output": urls, "meta": meta, **flagged}

@@ -107,6 +107,11 @@ async def test_a_filtered_prompt_is_named_by_azures_inner_code(stub: AzureStub, 
     assert "ResponsibleAIPolicyViolation" in caught.value.message
 
 
+async def test_a_filtered_picture_leaves_the_others(stub: AzureStub, http: PooledHttpClient) -> None:
+    result = await adapter(stub, http).submit(call("fail:some_filtered", count=2), Heard())
+    assert (len(result.images), result.places) == (1, (1,))
+
+
 def signing_in(stub: AzureStub, http: Any, secret: str = "s3cret", authority: str = "") -> AzureImages:
     settings = {"tenant_id": "tenant-1", "client_id": "client-1", "authority": authority or f"{stub.origin}/entra"}
     account = Account("azure", stub.origin, secrets={"client_secret": SecretStr(secret)}, settings=settings)

@@ -116,7 +116,8 @@ async def test_a_price_that_cannot_be_read_is_not_asked_for_again_at_once(harnes
 
 async def test_pictures_that_the_filter_blackened_are_left_out(harness: FalHarness) -> None:
     result = await harness.open().submit(call("acme/painter", "late:half_nsfw", count=3), Heard())
-    assert len(result.images) == 2
+    assert (len(result.images), result.places) == (2, (1, 2))
+    assert [image.seed for image in result.images] == [None, None]
 
 
 @pytest.mark.parametrize("prompt", ["url:flaky", "poll:overloaded:1", "poll:bad_gateway:1"])

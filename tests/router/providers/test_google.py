@@ -240,7 +240,8 @@ async def test_a_check_draws_nothing(gemini: GeminiHarness) -> None:
 
 async def test_imagen_gives_what_its_filter_left(imagen: ImagenHarness) -> None:
     call = replace(CALL, model="imagen-4.0-generate-001", prompt="partly", count=3)
-    assert len((await (await imagen.start()).submit(call, Heard())).images) == 1
+    result = await (await imagen.start()).submit(call, Heard())
+    assert (len(result.images), result.places) == (1, (0,))  # and the others were refused
 
 
 async def test_imagens_mask_goes_out_as_it_is_and_a_border_is_white(imagen: ImagenHarness) -> None:

@@ -79,7 +79,7 @@ async def test_the_cost_is_told_with_the_order(harness: IdeogramHarness) -> None
 
 async def test_pictures_that_were_not_kept_back_are_brought_home(harness: IdeogramHarness) -> None:
     result = await (await harness.start()).submit(replace(CALL, prompt="late:some_unsafe", count=3), Heard())
-    assert len(result.images) == 2
+    assert (len(result.images), result.places) == (2, (1, 2))
 
 
 @pytest.mark.parametrize("prompt", ["poll:overloaded:2", "poll:rate_limited:1", "poll:bad_gateway:1", "url:flaky"])

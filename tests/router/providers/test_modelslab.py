@@ -50,6 +50,11 @@ async def test_failing_fetches_and_addresses_are_asked_again(harness: ModelsLabH
     assert harness.times_asked(prompt) == 1
 
 
+async def test_pictures_that_the_filter_blackened_are_left_out(harness: ModelsLabHarness) -> None:
+    result = await adapter(harness).submit(call("late:half_black", count=3), Heard())
+    assert (len(result.images), result.places) == (2, (1, 2))
+
+
 async def test_the_account_may_keep_its_own_filter(harness: ModelsLabHarness) -> None:
     await adapter(harness, safety="no").submit(call(), Heard())
     assert not {"safety_checker", "safety_checker_type"} & set(harness.fields_sent())
