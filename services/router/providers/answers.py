@@ -76,6 +76,21 @@ def asking() -> Iterator[None]:
         raise broken(str(error)) from error
 
 
+@contextlib.contextmanager
+def preparing() -> Iterator[None]:
+    """Around what goes before an order (uploads): nothing is ordered yet, so nothing is unknown or charged."""
+    try:
+        with asking():
+            yield
+    except ProviderError as error:
+        if error.kind not in (ErrorKind.UNKNOWN_OUTCOME, ErrorKind.BROKEN_ANSWER):
+            raise
+        message = f"before the order: {error.message}"
+        raise ProviderError(
+            ErrorKind.OVERLOADED, message, retry_after=error.retry_after, status=error.status
+        ) from error
+
+
 def broken(message: str) -> ProviderError:
     """An answer that cannot be used."""
     return ProviderError(ErrorKind.BROKEN_ANSWER, message)

@@ -27,6 +27,7 @@ from services.router.providers.answers import (
     object_of,
     ordering,
     picture_of,
+    preparing,
 )
 from services.router.providers.base import (
     Account,
@@ -162,13 +163,12 @@ class ComfyUi(Provider):
             Part("overwrite", "true"),
         )
         left = max(ends - asyncio.get_running_loop().time(), 0.0)
-        with asking():
-            answer = await self._http.send(
-                HttpRequest("POST", f"{self._base}/upload/image", left, self._headers, form=form)
-            )
-        if answer.status != 200:
-            raise error_of(answer)
-        told = object_of(answer.body)
+        request = HttpRequest("POST", f"{self._base}/upload/image", left, self._headers, form=form)
+        with preparing():
+            answer = await self._http.send(request)
+            if answer.status != 200:
+                raise error_of(answer)
+            told = object_of(answer.body)
         return f"{told.get('subfolder')}/{told.get('name')} [{told.get('type')}]"
 
     async def _place(self, order_id: str, body: Body, ends: float) -> str:

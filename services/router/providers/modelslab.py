@@ -25,6 +25,7 @@ from services.router.providers.answers import (
     object_of,
     ordering,
     picture_of,
+    preparing,
 )
 from services.router.providers.base import (
     Account,
@@ -149,12 +150,13 @@ class ModelsLab(Provider):
         """An address at the vendor: not every call takes pictures themselves."""
         left = max(ends - asyncio.get_running_loop().time(), 0.0)
         url = f"{self._base}/image_editing/base64_to_url"
-        told = await self._asked(url, {"init_image": await data_url(image)}, left)
-        output = told.get("output")
-        address = output[0] if isinstance(output, list) and output else output
-        if not isinstance(address, str) or not address.startswith("http"):
-            raise broken("the upload has no address")
-        return address
+        with preparing():
+            told = await self._asked(url, {"init_image": await data_url(image)}, left)
+            output = told.get("output")
+            address = output[0] if isinstance(output, list) and output else output
+            if not isinstance(address, str) or not address.startswith("http"):
+                raise broken("the upload has no address")
+            return address
 
     def _body(self, call: ProviderCall, path: str, fields: Body) -> Body:
         body = {name: value for name, value in fields.items() if value not in (None, "")}

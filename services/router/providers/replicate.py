@@ -24,6 +24,7 @@ from services.router.providers.answers import (
     json_of,
     ordering,
     picture_of,
+    preparing,
 )
 from services.router.providers.base import (
     Account,
@@ -141,16 +142,15 @@ class Replicate(Provider):
             return await data_url(image)
         left = max(deadline - asyncio.get_running_loop().time(), 0.0)
         file = Part("content", image.data, "input." + image.media_type.partition("/")[2], image.media_type)
-        with asking():
-            answer = await self._http.send(
-                HttpRequest("POST", f"{self._base}/files", left, self._headers(), form=(file,))
-            )
-        if answer.status not in (200, 201):
-            raise error_of(answer)
-        urls = (await json_of(answer.body)).get("urls")
-        if not isinstance(urls, dict) or not isinstance(urls.get("get"), str):
-            raise broken("the upload has no address")
-        return str(urls["get"])
+        request = HttpRequest("POST", f"{self._base}/files", left, self._headers(), form=(file,))
+        with preparing():
+            answer = await self._http.send(request)
+            if answer.status not in (200, 201):
+                raise error_of(answer)
+            urls = (await json_of(answer.body)).get("urls")
+            if not isinstance(urls, dict) or not isinstance(urls.get("get"), str):
+                raise broken("the upload has no address")
+            return str(urls["get"])
 
     async def _wait(self, call: ProviderCall, request_id: str, listener: Listener, ends: float) -> ProviderResult:
         loop = asyncio.get_running_loop()

@@ -124,6 +124,7 @@ class ComfyUiFake(VendorFake):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.uploads: dict[str, bytes] = {}
+        self.failing_upload: tuple[int, str] | None = None
         """By the name under which graphs load them."""
         self.interrupts: list[Fields] = []
         self.somebody_else_runs = False
@@ -145,6 +146,8 @@ class ComfyUiFake(VendorFake):
 
     async def _upload(self, request: web.Request) -> web.Response:
         parts, sent = await form_and_file(request)
+        if self.failing_upload is not None:
+            return web.Response(status=self.failing_upload[0], text=self.failing_upload[1])
         if set(parts) != {"image", "type", "subfolder", "overwrite"} or parts["type"] != "temp":
             return web.Response(status=400)
         name = f"{parts['subfolder']}/{parts['image']} [temp]"

@@ -128,6 +128,7 @@ class ModelsLabFake(VendorFake):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.uploads: dict[str, bytes] = {}
+        self.failing_upload: tuple[int, str] | None = None
 
     def routes(self, app: web.Application) -> None:
         app.router.add_post("/api/wallet_balance", self._balance)
@@ -175,6 +176,8 @@ class ModelsLabFake(VendorFake):
         body = await self._body(request)
         if body is None:
             return FAILURES["unauthorized"]()
+        if self.failing_upload is not None:
+            return web.Response(status=self.failing_upload[0], text=self.failing_upload[1])
         if set(body) != {"init_image"} or not body["init_image"].startswith("data:image/"):
             return _said("init_image is required", 400)
         url = f"{self.origin}/_uploads/{len(self.uploads)}.png"

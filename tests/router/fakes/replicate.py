@@ -224,6 +224,8 @@ class ReplicateFake(VendorFake):
     async def _upload(self, request: web.Request) -> web.Response:
         if refused := self._refused(request):
             return refused
+        if self.failing_upload is not None:
+            return web.Response(status=self.failing_upload[0], text=self.failing_upload[1])
         form = await request.post()
         file = form["content"]
         assert list(form) == ["content"]
@@ -297,6 +299,7 @@ class ReplicateFake(VendorFake):
     def __init__(self, *given: Any) -> None:
         super().__init__(*given)
         self.uploads: dict[str, bytes] = {}
+        self.failing_upload: tuple[int, str] | None = None
         self.sources: list[bytes] = []
         """Pictures of the inputs in order, as bytes."""
 

@@ -53,6 +53,15 @@ async def test_what_passes_is_asked_again(harness: ComfyUiHarness, prompt: str) 
     assert (await harness.open().submit(call(prompt), Heard())).images
 
 
+@pytest.mark.parametrize("answer", [(502, "bad gateway"), (504, ""), (200, "<html>")])
+async def test_an_upload_whose_outcome_is_lost_is_no_order(harness: ComfyUiHarness, answer: tuple[int, str]) -> None:
+    harness.fake.failing_upload = answer
+    with pytest.raises(ProviderError) as caught:
+        await harness.open().submit(call(operation="IMAGE_TO_IMAGE", images=(SOURCE,)), Heard())
+    assert caught.value.kind is ErrorKind.OVERLOADED
+    assert not harness.fake.posts
+
+
 async def test_the_drawing_of_somebody_else_is_never_interrupted(harness: ComfyUiHarness) -> None:
     provider = harness.open()
     with pytest.raises(ProviderError):

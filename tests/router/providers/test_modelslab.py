@@ -92,6 +92,18 @@ async def test_a_failing_upload_orders_nothing(harness: ModelsLabHarness) -> Non
     assert not harness.fake.posts
 
 
+LOST_UPLOADS = [(502, "bad gateway"), (504, ""), (408, ""), (200, "{}"), (200, "<html>")]
+
+
+@pytest.mark.parametrize("answer", LOST_UPLOADS)
+async def test_an_upload_whose_outcome_is_lost_is_no_order(harness: ModelsLabHarness, answer: tuple[int, str]) -> None:
+    harness.fake.failing_upload = answer
+    with pytest.raises(ProviderError) as caught:
+        await adapter(harness).submit(call(operation="EDIT", images=(SOURCE,)), Heard())
+    assert caught.value.kind is ErrorKind.OVERLOADED
+    assert not harness.fake.posts
+
+
 async def test_a_call_back_is_believed_when_the_vendor_knows_its_order(harness: ModelsLabHarness) -> None:
     provider, heard = adapter(harness), Heard()
     await provider.submit(call(operation="REMOVE_BACKGROUND", images=(SOURCE,)), heard)

@@ -132,6 +132,19 @@ async def test_a_large_picture_is_uploaded(harness: ReplicateHarness) -> None:
     assert harness.fields_sent()["input_image"] == "png 640x512"
 
 
+LOST_UPLOADS = [(502, "bad gateway"), (504, ""), (408, ""), (200, "{}"), (200, "<html>")]
+
+
+@pytest.mark.parametrize("answer", LOST_UPLOADS)
+async def test_an_upload_whose_outcome_is_lost_is_no_order(harness: ReplicateHarness, answer: tuple[int, str]) -> None:
+    harness.fake.failing_upload = answer
+    large = InputImage(SOURCE.data + bytes(256 * 1024), "image/png")
+    with pytest.raises(ProviderError) as caught:
+        await adapter(harness).submit(call("black-forest-labs/flux-kontext-pro", images=(large,)), Heard())
+    assert caught.value.kind is ErrorKind.OVERLOADED
+    assert not harness.fake.posts
+
+
 @pytest.mark.parametrize(
     "prompt",
     ["shape:string", "shape:object", "shape:data", "url:flaky", "poll:overloaded:1", "poll:rate_limited:1", "cut"],
