@@ -34,7 +34,7 @@ from services.router.providers.answers import (
 )
 from services.router.providers.base import Account, Capabilities, Listener, Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
-from services.router.providers.fal_answers import ORDER, error_of, images_of, order_id_of, refuse_failed
+from services.router.providers.fal_answers import ORDER, error_of, images_of, order_id_of, refuse_failed, refused_by
 from services.router.providers.fal_models import CAPABILITIES, DIALECTS, MODELS
 from services.router.providers.fal_prices import Prices
 from services.router.providers.http import HttpAnswer, HttpClient, HttpError, HttpRequest
@@ -177,7 +177,7 @@ class Fal(Provider):
         told = await poll(self._http, order, lambda answer: _completed(answer, order_id), ends - loop.time(), listener)
         answer = await self._output(order_id, ends)
         if answer.status != 200:
-            raise error_of(answer, order_id)
+            raise refused_by(told, order_id) or error_of(answer, order_id)
         refuse_failed(told, order_id)
         output = await json_of(answer.body)
         urls = images_of(output, order_id)[: call.count]

@@ -75,6 +75,13 @@ def refuse_failed(told: Mapping[str, Any], order_id: str) -> None:
     )
 
 
+def refused_by(told: Mapping[str, Any], order_id: str) -> ProviderError | None:
+    """The refusal that a final status tells of, whatever its output's own answer says; None: it tells of none."""
+    if TYPES.get(str(told.get("error_type"))) is not ErrorKind.REFUSED:
+        return None
+    return ProviderError(ErrorKind.REFUSED, "the provider's filter refused", provider_request_id=order_id)
+
+
 def order_id_of(told: Mapping[str, Any], base: str, model: str) -> str:
     """The order's path at the queue: as the answer's address has it, else of the endpoint's first two segments.
 
@@ -119,6 +126,9 @@ def _said(answer: HttpAnswer) -> tuple[str, str]:
         told = {}
     told = told if isinstance(told, dict) else {}
     detail = told.get("detail")
-    first = detail[0] if isinstance(detail, list) and detail and isinstance(detail[0], dict) else {}
-    said = first.get("type") or told.get("error_type") or answer.headers.get("x-fal-error-type")
+    types = [one.get("type") for one in detail if isinstance(one, dict)] if isinstance(detail, list) else []
+    refusals = (one for one in types if TYPES.get(str(one)) is ErrorKind.REFUSED)  # it may stand behind others
+    said = (
+        next(refusals, types[0] if types else None) or told.get("error_type") or answer.headers.get("x-fal-error-type")
+    )
     return (said if isinstance(said, str) else ""), text

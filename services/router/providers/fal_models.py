@@ -113,6 +113,5 @@ CAPABILITIES = Capabilities(
     options={
         "enhance_prompt": OptionRule(bool),
         "expand_prompt": OptionRule(bool),
-        "resolution": OptionRule(str, ("1K", "2K", "4K")),
     },
 )

@@ -127,6 +127,10 @@ FAILURES: Mapping[str, Callable[[], web.Response]] = {
 }
 ENDINGS: Mapping[str, Callable[[], web.Response]] = {
     "policy": lambda: _detail(422, "content_policy_violation"),
+    "policy_second": lambda: web.json_response(
+        {"detail": [{"type": "value_error", "msg": "x"}, {"type": "content_policy_violation", "msg": "x"}]}, status=422
+    ),
+    "policy_status": lambda: web.json_response({"detail": "failed"}, status=422),
     "too_small": lambda: _detail(422, "image_too_small"),
     "nothing": lambda: _detail(422, "no_media_generated"),
     "crashed": lambda: _detail(500, "internal_server_error"),
@@ -228,6 +232,8 @@ class FalFake(VendorFake):
             told: dict[str, Any] = {"status": "IN_QUEUE" if job.polls < 2 else "IN_PROGRESS", "queue_position": 0}
             return web.json_response(told, status=202)
         failed = {"error": "runner is gone", "error_type": "runner_disconnected"} if job.late == "status" else {}
+        if job.late == "policy_status":
+            failed = {"error": "flagged", "error_type": "content_policy_violation"}
         return web.json_response({"status": "COMPLETED", "metrics": {"inference_time": 1.2345}, **failed})
 
     async def _output(self, request: web.Request) -> web.Response:

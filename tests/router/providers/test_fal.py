@@ -14,6 +14,7 @@ from services.router.providers.base import Account, ControlImage, InputImage, Pr
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.fal import Fal
 from services.router.providers.fal_answers import order_id_of
+from services.router.providers.fal_models import CAPABILITIES
 from services.router.providers.fal_prices import Prices
 from services.router.providers.http import HttpRequest
 from services.router.providers.webhooks import CallBack, CallBackRefusedError
@@ -118,6 +119,17 @@ async def test_pictures_that_the_filter_blackened_are_left_out(harness: FalHarne
     result = await harness.open().submit(call("acme/painter", "late:half_nsfw", count=3), Heard())
     assert (len(result.images), result.places) == (2, (1, 2))
     assert [image.seed for image in result.images] == [None, None]
+
+
+@pytest.mark.parametrize("prompt", ["late:policy_second", "late:policy_status"])
+async def test_a_refusal_is_found_wherever_it_is_told(harness: FalHarness, prompt: str) -> None:
+    with pytest.raises(ProviderError) as caught:
+        await harness.open().submit(call("acme/painter", prompt), Heard())
+    assert caught.value.kind is ErrorKind.REFUSED
+
+
+def test_no_option_chooses_a_size_or_a_price() -> None:
+    assert not {"resolution", "image_size", "num_images", "rendering_speed"} & CAPABILITIES.options.keys()
 
 
 @pytest.mark.parametrize("prompt", ["url:flaky", "poll:overloaded:1", "poll:bad_gateway:1"])
