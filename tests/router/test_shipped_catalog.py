@@ -66,3 +66,16 @@ def test_whoever_edits_takes_an_image(model: str, route: Route) -> None:
     needs = route.capabilities.operations - {*FROM_TEXT}
     assert not needs or route.capabilities.max_images >= 1
     assert (Operation.CONTROL in route.capabilities.operations) == bool(route.capabilities.controls)
+
+
+@pytest.mark.parametrize(
+    ("route", "day"),
+    [
+        ("gpt-image-2 on azure", "2027-10-21"),
+        ("gpt-image-2.5-sunburst on azure", "2027-09-09"),
+        ("flux-2-pro on azure-flux-2", "2027-01-20"),
+    ],
+)
+def test_what_azure_will_retire_says_when(route: str, day: str) -> None:
+    (found,) = [told for name, (_, told) in zip(IDS, ROUTES, strict=True) if name == route]
+    assert found.sunset == datetime.date.fromisoformat(day)
