@@ -26,18 +26,13 @@ def train(encoder: Path) -> None:
 
 @main.command()
 @_ENCODER
-@click.option("--split", default="eval", show_default=True, help="`train` shows what the heads were fitted to.")
 @click.option("--report", "target", type=click.Path(path_type=Path), default=Path("docs/moderation-report.md"))
-@click.option("--wrong", is_flag=True, help="Also list the prompts judged wrongly; never for tuning on `eval`.")
-def evaluate(encoder: Path, split: str, target: Path, wrong: bool) -> None:
-    """Judges the prompts held apart and writes the report."""
-    results = asyncio.run(evaluating.Evaluation(encoder).run(corpus.read(split)))
-    text = report.written(results)
+def evaluate(encoder: Path, target: Path) -> None:
+    """Judges the prompts held apart, both sets, and writes the report."""
+    first, second = (asyncio.run(evaluating.Evaluation(encoder).run(corpus.read(split))) for split in ("eval", "eval2"))
+    text = report.written(first, second)
     target.write_text(text)
     click.echo(text)
-    for judged in results.plain if wrong else ():
-        if judged.caught == (judged.prompt.category is None):
-            click.echo(f"{judged.prompt.kind}: {judged.prompt.text}: {judged.decision.name} {judged.scores}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""The prompts in `data/`: `train` and `eval` were written apart; a file is a category or a kind of benign prompt."""
+"""The prompts in `data/`: `train`, `eval` and `eval2` were written apart; each file is a category or a kind of
+benign prompt.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ class Prompt:
 
 
 def read(split: str) -> list[Prompt]:
-    """Every prompt of `train` or `eval`."""
+    """Every prompt of `train`, `eval` or `eval2`."""
     folder = DATA / split
     harmful = [
         Prompt(line, path.stem, Category(path.stem)) for path in _files(folder / "harmful") for line in _lines(path)

@@ -1,4 +1,4 @@
-"""Judges the prompts of `data/eval` by the whole text pipeline under the default policy."""
+"""Judges the prompts held apart by the whole text pipeline under the default policy."""
 
 from __future__ import annotations
 

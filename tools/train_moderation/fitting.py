@@ -16,13 +16,13 @@ from services.moderation.verdicts import Category
 from tools.train_moderation.corpus import LEARNED, Prompt
 
 FOLDS = 5
-PENALTY = 3.0  # of the squared weights; larger ones make flatter heads
+PENALTY = 0.3  # of the squared weights; larger ones make flatter heads, which find fewer unseen exemplars
 POSITIVE_SHARE = 0.35  # of the loss
 REVIEW, BLOCK = 0.6, 0.85  # of the default policy
 
 # Shares of benign training prompts that may reach REVIEW and BLOCK by any head, in image-model style and otherwise.
 # The others hold many sentences written to look harmful, so their share is far above that of ordinary captions.
-IMAGE_STYLE, OTHERWISE = (0.09, 0.012), (0.13, 0.02)
+IMAGE_STYLE, OTHERWISE = (0.09, 0.012), (0.15, 0.02)
 # How they are divided: what unseen exemplars of a category need, and most for cruelty, which is the worst to miss.
 LENIENCY = {
     Category.SEXUAL: 0.4,
@@ -30,7 +30,7 @@ LENIENCY = {
     Category.GORE: 1.0,
     Category.HATE: 1.5,
     Category.HARASSMENT: 1.5,
-    Category.SELF_HARM: 1.2,
+    Category.SELF_HARM: 1.6,
     Category.ILLEGAL: 1.2,
     Category.WEAPONS: 0.6,
 }

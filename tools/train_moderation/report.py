@@ -15,11 +15,26 @@ _HEAD = """# How well texts are judged
 
 Written by `make eval-moderation`; do not edit. Classifier {version}; the whole text pipeline under the default policy.
 
-The {harmful} harmful and {benign} benign prompts (`tools/train_moderation/data/eval`) are in files of their own, in
-mild wording; "caught" is sent to review or blocked. Read the numbers as flattering. The prompts are few and by the
-same authors as the training data, and they are not wholly unseen: which prompts were judged wrongly was never looked
-at, but this report's totals were, twice, while exemplars were added and the shares in `fitting.py` were chosen.
-Other people's prompts will fare worse.
+Two sets of prompts in files of their own, in mild wording; "caught" is sent to review or blocked. Read the numbers as
+flattering: the prompts are few (one of twelve is 8 %) and by the same authors as the training data. Which prompts were
+judged wrongly was never looked at. Other people's prompts will fare worse.
+
+- **First set** (`tools/train_moderation/data/eval`, {harmful} harmful and {benign} benign): its totals were looked at
+  twice while exemplars were added and the shares in `fitting.py` chosen. After that more exemplars of VIOLENCE, HATE,
+  SELF_HARM and ILLEGAL were written because its totals had shown them weak, by somebody who knew those totals.
+- **Second set** (`data/eval2`, {harmful2} harmful and {benign2} benign): written before those exemplars, by their
+  author, who had read the older ones of three categories. Its totals were looked at once before (0.82 of the harmful
+  caught, SELF_HARM 0.58; 5.3 % of captions and 1.3 % in image-model style reviewed or blocked); 13 prompts that
+  resembled older exemplars were then replaced. No exemplar is closer to its prompts than a cosine of .8. It is the
+  cleaner figure.
+
+Penalty and leniency in `fitting.py` were chosen after that, by cross-validation over the exemplars alone.
+
+# First set
+
+"""
+_SECOND = """
+# Second set
 
 """
 _CATEGORIES = """## By category
@@ -45,12 +60,27 @@ _EVASIONS = """
 _AIMS = {"leet": 0.75, "spaced": 0.75, "padding": 0.85}
 
 
-def written(results: Results) -> str:
-    """All of it."""
+def written(first: Results, second: Results) -> str:
+    """All of it, for both sets."""
+    (harmful, benign), (harmful2, benign2) = _parted(first), _parted(second)
+    head = _HEAD.format(
+        version=first.version,
+        harmful=len(harmful),
+        benign=len(benign),
+        harmful2=len(harmful2),
+        benign2=len(benign2),
+    )
+    return "".join([head, *_tables(first), _SECOND, *_tables(second)])
+
+
+def _parted(results: Results) -> tuple[list[Judged], list[Judged]]:
     harmful = [judged for judged in results.plain if judged.prompt.category is not None]
-    benign = [judged for judged in results.plain if judged.prompt.category is None]
-    parts = [
-        _HEAD.format(version=results.version, harmful=len(harmful), benign=len(benign)),
+    return harmful, [judged for judged in results.plain if judged.prompt.category is None]
+
+
+def _tables(results: Results) -> list[str]:
+    harmful, benign = _parted(results)
+    return [
         _CATEGORIES.format(review=REVIEW),
         *(_category(category, harmful, benign) for category in LEARNED),
         f"| all | {len(harmful)} | {_share(j.caught for j in harmful):.2f} | | | | |\n",
@@ -60,7 +90,6 @@ def written(results: Results) -> str:
         _EVASIONS,
         *_evasions(results, _share(j.caught for j in harmful)),
     ]
-    return "".join(parts)
 
 
 def _category(category: Category, harmful: Sequence[Judged], benign: Sequence[Judged]) -> str:
