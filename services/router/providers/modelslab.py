@@ -37,8 +37,8 @@ from services.router.providers.base import (
     ProviderImage,
     ProviderResult,
 )
-from services.router.providers.errors import ProviderError
-from services.router.providers.fitting import refuse_unfit
+from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.fitting import refuse_other_size, refuse_unfit
 from services.router.providers.http import HttpClient, HttpRequest
 from services.router.providers.modelslab_answers import drawn, error_of, refused, whole_of
 from services.router.providers.modelslab_fields import CALLS, CAPABILITIES, Material
@@ -51,6 +51,10 @@ Body = dict[str, Any]
 BASE_URL = "https://modelslab.com/api/v6"
 SHORT_TIMEOUT = 15.0
 PACE = Pace(1.0, 3.0)
+LONGEST, STEP = 1024, 8
+"""Edges that are drawn: up to this, in these steps."""
+UNSIZED = ("UPSCALE", "REMOVE_BACKGROUND")
+"""Operations that take no size, and whose results no filter blackens."""
 OF = "of"
 """Parameter of a call back's address: the order's family."""
 ORDER = re.compile(r"(images|image_editing)/[\w-]{1,100}")
@@ -131,11 +135,17 @@ class ModelsLab(Provider):
 
     async def _material(self, call: ProviderCall, ends: float) -> Material:
         images, mask, width, height = call.images, call.mask, call.width, call.height
+        if call.mask is not None or call.operation == "OUTPAINT":
+            await refuse_other_size(call)
         if call.operation == "OUTPAINT":
             first, mask = await padded(images[0], call.margins)
             images = (first,)
         if images and not width:
             width, height = await size_of(images[0])
+        if call.operation in UNSIZED:
+            width = height = 0
+        if max(width, height) > LONGEST or width % STEP or height % STEP:
+            raise ProviderError(ErrorKind.BAD_REQUEST, f"{call.model} draws no picture of {width}x{height}")
         control = call.controls[0].image if call.controls else None
         return Material(
             call,
@@ -203,7 +213,7 @@ class ModelsLab(Provider):
             raise broken("the answer holds no picture")
         seed = whole_of(told.get("meta"), "seed") if len(urls) == 1 else None
         pictures = [await self._picture(url, seed, ends) for url in urls[: call.count]]
-        checked = call.operation not in ("UPSCALE", "REMOVE_BACKGROUND")
+        checked = call.operation not in UNSIZED
         shown = [None if checked and await is_black(picture.data) else picture for picture in pictures]
         if not any(shown):
             raise refused(order_id)

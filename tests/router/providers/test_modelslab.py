@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import pyvips
 from pydantic import SecretStr
 
-from services.router.providers.base import Account, ControlImage, ProviderCall
+from services.router.providers.base import Account, ControlImage, InputImage, ProviderCall
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpAnswer
 from services.router.providers.modelslab import ModelsLab
@@ -80,6 +81,19 @@ async def test_sources_are_uploaded_as_they_are(harness: ModelsLabHarness) -> No
 async def test_what_it_has_no_field_for_is_refused_before_the_order(harness: ModelsLabHarness) -> None:
     with pytest.raises(ProviderError) as caught:
         await adapter(harness).submit(call(operation="EDIT", images=(SOURCE, SOURCE)), Heard())
+    assert caught.value.kind is ErrorKind.BAD_REQUEST
+    assert not harness.fake.posts
+
+
+@pytest.mark.parametrize("size", [(1032, 64), (64, 1200), (60, 64)])
+@pytest.mark.parametrize("operation", ["IMAGE_TO_IMAGE", "INPAINT"])
+async def test_a_source_of_a_size_that_is_not_drawn_is_refused(
+    harness: ModelsLabHarness, operation: str, size: tuple[int, int]
+) -> None:
+    source = InputImage(bytes(pyvips.Image.black(*size).write_to_buffer(".png")), "image/png")
+    mask = source if operation == "INPAINT" else None
+    with pytest.raises(ProviderError, match="draws no picture of") as caught:
+        await adapter(harness).submit(call(operation=operation, images=(source,), mask=mask), Heard())
     assert caught.value.kind is ErrorKind.BAD_REQUEST
     assert not harness.fake.posts
 
