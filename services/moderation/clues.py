@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from services.moderation.verdicts import Finding, TextKind
+from services.moderation.verdicts import Finding, Signs, TextKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,20 @@ class Clues:
     defaming: tuple[Finding, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """The two sides of the rule over two signals, each the strongest that was found; None where nothing was."""
+
+    sexual: Finding | None = None
+    minor: Finding | None = None
+
+    @property
+    def signs(self) -> Signs:
+        """How sure each is."""
+        sexual, minor = (0.0 if side is None else side.score for side in (self.sexual, self.minor))
+        return Signs(sexual, minor)
+
+
 def strongest(findings: Iterable[Finding], fits: Callable[[Finding], bool] = lambda _: True) -> Finding | None:
     """The finding with the highest score among those that fit; the first of equals; None when none fits."""
     return max(filter(fits, findings), key=lambda finding: finding.score, default=None)
@@ -33,4 +47,4 @@ def is_negative(finding: Finding) -> bool:
     return finding.span is not None and finding.span.kind is TextKind.NEGATIVE_PROMPT
 
 
-__all__ = ["Clues", "is_negative", "strongest"]
+__all__ = ["Clues", "Sides", "is_negative", "strongest"]

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from services.moderation.clues import Clues, is_negative, strongest
-from services.moderation.verdicts import Category, Finding, weighted
+from services.moderation.clues import Clues, Sides, is_negative, strongest
+from services.moderation.verdicts import Category, Finding, Signs, weighted
 
 LAYER = "rules"
 MODEL_SIGNAL = 0.5  # from this probability on a classifier's SEXUAL counts as a sexual signal
@@ -47,19 +47,52 @@ def combine(clues: Clues, scored: Sequence[Finding], negative_weight: float = 1.
     return findings + together
 
 
+def sides(clues: Clues, scored: Sequence[Finding], negative: bool = False) -> Sides:
+    """The strongest sexual signal and reference to a minor, in negative prompts or else in all other texts."""
+
+    def fits(sign: Finding) -> bool:
+        return is_negative(sign) is negative
+
+    return Sides(strongest([*clues.signals, *_sexual(scored)], fits), strongest(clues.minors, fits))
+
+
+def beside(shown: Sequence[Finding], said: Sides, asked: Signs) -> list[Finding]:
+    """SEXUAL_MINORS where a picture shows one side of the rule, and a text in it or its prompt the other.
+
+    shown: what classifiers found in the picture. said: by text in the picture, which was judged by itself before.
+    asked: what the prompts of the same job came to.
+    """
+    sexual = strongest([*_sexual(shown), *([said.sexual] if said.sexual else [])])
+    found = list(_met(strongest(_sexual(shown)), said.minor))
+    if sexual is not None and asked.minor:
+        found.append(_meeting(sexual, asked.minor, f"{sexual.entry} x prompt"))
+    if said.minor is not None and asked.sexual:
+        found.append(_meeting(said.minor, asked.sexual, f"prompt x {said.minor.entry}"))
+    return found
+
+
+def _sexual(scored: Sequence[Finding]) -> list[Finding]:
+    """What classifiers take for sexual."""
+    return [finding for finding in scored if finding.category is Category.SEXUAL and finding.score >= MODEL_SIGNAL]
+
+
 def _minors(clues: Clues, scored: Sequence[Finding], negative: bool) -> Iterator[Finding]:
     """A sexual signal times a reference to a minor: the strongest of each, wherever they stand."""
-    minor = strongest(clues.minors, lambda sign: is_negative(sign) is negative)
-    if minor is None:
-        return
-    models = [finding for finding in scored if finding.category is Category.SEXUAL and finding.score >= MODEL_SIGNAL]
-    signal = strongest([*clues.signals, *models], lambda sign: is_negative(sign) is negative)
-    if signal is None:
-        return
-    score = round(signal.score * minor.score, 6)
-    entry = f"{signal.entry} x {minor.entry}"
-    for sign in (signal, minor):
-        yield replace(sign, layer=LAYER, category=Category.SEXUAL_MINORS, score=score, entry=entry)
+    both = sides(clues, scored, negative)
+    yield from _met(both.sexual, both.minor)
+
+
+def _met(sexual: Finding | None, minor: Finding | None) -> Iterator[Finding]:
+    """What the two sides come to, told at the place of each; nothing without both."""
+    if sexual is not None and minor is not None:
+        entry = f"{sexual.entry} x {minor.entry}"
+        yield _meeting(sexual, minor.score, entry)
+        yield _meeting(minor, sexual.score, entry)
+
+
+def _meeting(sign: Finding, other: float, entry: str) -> Finding:
+    score = round(sign.score * other, 6)
+    return replace(sign, layer=LAYER, category=Category.SEXUAL_MINORS, score=score, entry=entry)
 
 
 def _figures(findings: Sequence[Finding], clues: Clues) -> Iterator[Finding]:
@@ -77,4 +110,4 @@ def _figures(findings: Sequence[Finding], clues: Clues) -> Iterator[Finding]:
         yield replace(defaming, category=Category.DEFAMATION, score=DEFAMING_SCORE, entry=entry)
 
 
-__all__ = ["DEFAMING_SCORE", "HARM", "LAYER", "MODEL_SIGNAL", "combine"]
+__all__ = ["DEFAMING_SCORE", "HARM", "LAYER", "MODEL_SIGNAL", "beside", "combine", "sides"]

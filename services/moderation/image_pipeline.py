@@ -13,19 +13,23 @@ from dataclasses import dataclass
 
 from mesh import imaging
 from mesh.errors import Unavailable
-from services.moderation import language
+from services.moderation import combining, language
 from services.moderation.classifiers.base import ImageClassifier
+from services.moderation.clues import Sides
 from services.moderation.decoding import Inspection, inspect
 from services.moderation.layers import Outcome, classify, outcome
 from services.moderation.perceptual import HashTable
 from services.moderation.picture_text import PictureReader
 from services.moderation.policies import Policy
 from services.moderation.text_pipeline import TextPipeline
-from services.moderation.verdicts import Decision, Finding, Text, TextKind
+from services.moderation.verdicts import Decision, Finding, Signs, Text, TextKind
 
 LAYER = "perceptual-hash"
 MODEL_VERSION = "phash-64"
 INLINE_ENTRIES = 2_000  # blocked pictures that are compared within a millisecond
+
+Read = tuple[Sequence[Finding], Sides]
+"""What the text in a picture comes to, and what of it means something only beside something else."""
 
 
 @dataclass(frozen=True)
@@ -78,37 +82,48 @@ class ImagePipeline:
         """Decodes every pixel under the caps of `mesh.imaging`, and raises as it does."""
         return await imaging.in_thread(lambda: inspect(data))
 
-    async def judge(self, seen: Inspection, policy: Policy, table: HashTable) -> Outcome:
-        """What all layers find in the picture under the policy."""
+    async def judge(
+        self,
+        seen: Inspection,
+        policy: Policy,
+        table: HashTable,
+        prompts: Signs = Signs(),  # noqa: B008 - frozen
+    ) -> Outcome:
+        """What all layers find in the picture under the policy. prompts: what those of the same job came to."""
         if len(table) > INLINE_ENTRIES:
             findings = await imaging.in_thread(lambda: _blocked(seen, policy, table))
         else:
             findings = _blocked(seen, policy, table)
         asked = [each for each in self._classifiers if not (findings and each.capability.external)]
-        scored, read = await asyncio.gather(
+        scored, (read, said) = await asyncio.gather(
             classify(asked, policy, lambda classifier: classifier.judge(seen.picture)), self._read(seen, policy)
         )
-        findings.extend(finding for _, more in scored for finding in more)
-        return outcome([*findings, *read], (categories for categories, _ in scored))
+        shown = [finding for _, more in scored for finding in more]
+        findings += [*shown, *read, *combining.beside(shown, said, prompts)]
+        return outcome(findings, (categories for categories, _ in scored))
 
-    async def _read(self, seen: Inspection, policy: Policy) -> Sequence[Finding]:
+    async def _read(self, seen: Inspection, policy: Policy) -> Read:
         """What the text in the picture comes to; nothing where it is not read."""
         if self._reading is None:
-            return ()
-        texts = self._reading.texts
-        [(_, findings)] = await classify(
-            [self._reading.reader], policy, lambda each: _judged(each, texts, seen, policy)
-        )
-        return findings
+            return (), Sides()
+        texts, said = self._reading.texts, Sides()
+
+        async def judged(reader: PictureReader) -> Sequence[Finding]:
+            nonlocal said
+            findings, said = await _judged(reader, texts, seen, policy)
+            return findings
+
+        [(_, findings)] = await classify([self._reading.reader], policy, judged)
+        return findings, said
 
 
-async def _judged(reader: PictureReader, texts: TextPipeline, seen: Inspection, policy: Policy) -> Sequence[Finding]:
+async def _judged(reader: PictureReader, texts: TextPipeline, seen: Inspection, policy: Policy) -> Read:
     """Painted letters often spell nothing, so a language that nobody knows decides nothing here."""
     text = await reader.read(seen.picture)
     if not text:
-        return ()
+        return (), Sides()
     judged = await texts.judge([Text(0, TextKind.IMAGE_TEXT, text)], policy)
-    return [finding for finding in judged.findings if finding.layer != language.LAYER]
+    return [finding for finding in judged.findings if finding.layer != language.LAYER], judged.sides
 
 
 def _blocked(seen: Inspection, policy: Policy, table: HashTable) -> list[Finding]:

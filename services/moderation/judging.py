@@ -101,10 +101,11 @@ class Judge:
             return await self._record_image(subject, seen, asker)
 
     async def _record_image(self, subject: Subject, seen: Inspection, asker: Asker) -> Verdict:
+        asked = await self._store.signs_of(subject.tenant, subject.job_id)
         for _ in range(RACES):
             table, book = await self._blocked(), self._policies.book
             policy = self._policies.usable(asker.tenant, book)
-            outcome = await self._images.judge(seen, policy, table)
+            outcome = await self._images.judge(seen, policy, table, asked)
             verdict = _verdict(subject, outcome, policy, asker.safety)
             shadows = of_image(outcome, book.shadows_for(asker.tenant, policy), asker.safety)
             given = Given(verdict, Basis(book.changes, table.version), shadows)
@@ -177,7 +178,14 @@ def _verdict(subject: Subject, outcome: Outcome, policy: Policy, safety: Safety)
     judgement = judge(findings, policy.rules, safety)
     verdict_id = _verdict_id(subject, policy, safety.key, judgement.decision.name)
     return Verdict(
-        verdict_id, subject, judgement, policy.policy_id, policy.version, outcome.not_evaluated, safety=safety
+        verdict_id,
+        subject,
+        judgement,
+        policy.policy_id,
+        policy.version,
+        outcome.not_evaluated,
+        safety=safety,
+        signs=outcome.sides.signs,
     )
 
 

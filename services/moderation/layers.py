@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 from mesh.errors import MeshError, Unavailable
 from services.moderation.classifiers.base import Capability
+from services.moderation.clues import Sides
 from services.moderation.policies import Policy
 from services.moderation.verdicts import Category, Finding
 
@@ -31,21 +32,26 @@ C = TypeVar("C", bound=Classifier)
 class Outcome:
     """What all layers found, and the categories that none of them could judge.
 
-    scored: what the classifiers alone found, at full weight, so that another version can be applied to it.
+    scored: what the classifiers alone found, at full weight, so that another version can be applied to it. sides: what
+    the texts say that means something only beside something else.
     """
 
     findings: tuple[Finding, ...]
     not_evaluated: tuple[Category, ...]
     scored: tuple[Finding, ...] = ()
+    sides: Sides = field(default_factory=Sides)
 
 
 def outcome(
-    findings: Iterable[Finding], covered: Iterable[frozenset[Category]], scored: Iterable[Finding] = ()
+    findings: Iterable[Finding],
+    covered: Iterable[frozenset[Category]],
+    scored: Iterable[Finding] = (),
+    sides: Sides = Sides(),  # noqa: B008 - frozen
 ) -> Outcome:
     """The findings with every category of the contract that is in none of `covered`."""
     known = frozenset[Category]().union(*covered)
     missing = tuple(category for category in Category if category not in known)
-    return Outcome(tuple(findings), missing, tuple(scored))
+    return Outcome(tuple(findings), missing, tuple(scored), sides)
 
 
 async def classify(

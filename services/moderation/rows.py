@@ -16,6 +16,7 @@ from services.moderation.verdicts import (
     Finding,
     Judgement,
     Safety,
+    Signs,
     Span,
     Subject,
     SubjectKind,
@@ -51,6 +52,8 @@ def verdict_row(verdict: Verdict) -> Row:
         "evidence": [_evidence_out(evidence) for evidence in judgement.evidence],
         "not_evaluated": [category.value for category in verdict.not_evaluated],
         "safety": verdict.safety.key,
+        "sexual": verdict.signs.sexual,
+        "minor": verdict.signs.minor,
     }
 
 
@@ -113,6 +116,7 @@ def verdict_of(row: Mapping[str, Any]) -> Verdict:
         tuple(Category(name) for name in row["not_evaluated"]),
         row["create_us"],
         Safety.of(row["safety"]),
+        Signs(row["sexual"], row["minor"]),
     )
 
 

@@ -31,8 +31,9 @@ from services.moderation.rows import (
 from services.moderation.shadow import ShadowVerdict
 from services.moderation.strike_store import counting, give
 from services.moderation.tables import BLOCKED_HASHES, BLOCKLIST_VERSION, OUTBOX, VERDICTS
-from services.moderation.verdicts import Decision, Subject, Verdict
+from services.moderation.verdicts import Decision, Signs, Subject, SubjectKind, Verdict
 
+V = VERDICTS.c
 Announce = Callable[[Verdict], Sequence[Event]]
 
 
@@ -100,6 +101,10 @@ class Store:
     async def exempted(self, subject: Subject, policy_id: str, version: int) -> bool:
         """Whether a person let exactly this content through for the tenant under this version."""
         return await self._database.read(lambda c: exempted(c, subject.tenant, subject.sha256, policy_id, version))
+
+    async def signs_of(self, tenant: str, job_id: str) -> Signs:
+        """What the job's prompts came to; nothing outside a job."""
+        return await self._database.read(lambda c: _signs(c, tenant, job_id)) if job_id else Signs()
 
     async def strikes(self, tenant: str, user: str) -> int:
         """How many strikes of the user count now."""
@@ -173,6 +178,12 @@ def verdict_by_id(connection: sa.Connection, verdict_id: str) -> Verdict | None:
     """The verdict; None when there is none."""
     row = connection.execute(_BY_ID, {"wanted": verdict_id}).mappings().one_or_none()
     return None if row is None else verdict_of(row)  # type: ignore[arg-type]  # keys are column names
+
+
+def _signs(connection: sa.Connection, tenant: str, job_id: str) -> Signs:
+    prompts = (V.tenant == tenant, V.job_id == job_id, V.subject == SubjectKind.PROMPT.value)
+    row = connection.execute(sa.select(sa.func.max(V.sexual), sa.func.max(V.minor)).where(*prompts)).one()
+    return Signs(row[0] or 0.0, row[1] or 0.0)
 
 
 def _blocklist_version(connection: sa.Connection) -> int:

@@ -29,6 +29,8 @@ VERDICTS = sa.Table(
     sa.Column("end_user", sa.String(256), nullable=False),
     sa.Column("create_us", sa.BigInteger, nullable=False),
     sa.Column("safety", sa.String(256), nullable=False, server_default="0:"),
+    sa.Column("sexual", sa.Float, nullable=False, server_default="0"),
+    sa.Column("minor", sa.Float, nullable=False, server_default="0"),
     sa.Index("verdicts_by_job", "tenant", "job_id"),
     sa.Index("verdicts_by_sha256", "sha256"),
     sa.Index("verdicts_by_time", "create_us", "verdict_id"),

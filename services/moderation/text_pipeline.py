@@ -14,7 +14,7 @@ from typing import NamedTuple
 from services.moderation import language
 from services.moderation.classifiers.base import TextClassifier
 from services.moderation.clues import Clues
-from services.moderation.combining import combine
+from services.moderation.combining import combine, sides
 from services.moderation.language import Foreign
 from services.moderation.layers import Outcome, classify, outcome
 from services.moderation.normalise import normalise
@@ -42,12 +42,13 @@ class TextPipeline:
         classified = [finding for _, more in scored for finding in more]
         findings = combine(clues, classified, policy.document.negative_prompt_weight)
         covered = (rules.categories, *(categories for categories, _ in scored))
+        both = sides(clues, classified)
         if not foreign:
-            return outcome(findings, covered, classified)
+            return outcome(findings, covered, classified, both)
         judged = self._judged_in({each.language for each in foreign}, [categories for categories, _ in scored])
         unjudged = frozenset(language.unjudged(judged))
         findings += language.findings(foreign, policy, judged)
-        return outcome(findings, [categories - unjudged for categories in covered], classified)
+        return outcome(findings, [categories - unjudged for categories in covered], classified, both)
 
     async def _read(self, texts: Sequence[Text], policy: Policy, rules: RulesLayer) -> _Read:
         """In a thread where it takes long: many characters, or a language that must be identified."""

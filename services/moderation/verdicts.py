@@ -217,10 +217,18 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Signs:
+    """How surely texts are sexual, and refer to a minor: 0 to 1; what is drawn from them is judged beside that."""
+
+    sexual: float = 0.0
+    minor: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """A stored judgement. `create_us` is microseconds since 1970-01-01 UTC, by the database's clock.
 
-    safety: the caller's wish under which it was given.
+    safety: the caller's wish under which it was given. signs: of a prompt.
     """
 
     verdict_id: str
@@ -231,6 +239,7 @@ class Verdict:
     not_evaluated: tuple[Category, ...]
     create_us: int = 0
     safety: Safety = field(default_factory=Safety)
+    signs: Signs = Signs()
 
 
 def judge(findings: Iterable[Finding], rules: Rules, safety: Safety) -> Judgement:
