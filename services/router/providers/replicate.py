@@ -38,7 +38,7 @@ from services.router.providers.base import (
 from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest, Part
 from services.router.providers.inputs import Dialects, inputs_of
 from services.router.providers.polling import Order, Pace, poll
-from services.router.providers.replicate_answers import addresses, error_of, final, usage_of
+from services.router.providers.replicate_answers import addresses, error_of, filtered, final, usage_of
 from services.router.providers.replicate_models import CAPABILITIES, DIALECTS, MODELS
 from services.router.providers.retouch import data_url
 from services.router.providers.webhooks import CallBack, CallBackRefusedError, standard_webhooks
@@ -171,6 +171,7 @@ class Replicate(Provider):
             provider_request_id=request_id,
             model_version=version if isinstance(version, str) and version != "hidden" else call.model_version,
             usage=usage_of(told.get("metrics")),
+            places=tuple(range(len(images))) if len(images) < call.count and filtered(told.get("logs")) else None,
         )
 
     async def _fetched(self, url: str, left: float) -> bytes:

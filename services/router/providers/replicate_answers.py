@@ -77,6 +77,11 @@ def steps_of(logs: object) -> tuple[int, int] | None:
     return (step, steps) if 0 < step <= steps else None
 
 
+def filtered(logs: object) -> bool:
+    """Whether a model says that its filter dropped pictures of an output; nobody says reliably which."""
+    return isinstance(logs, str) and "nsfw content detected" in logs[-LOG_TAIL:].lower()
+
+
 def addresses(output: object) -> Iterator[str]:
     """Every address in an output, which is a text, a list or an object as the model likes."""
     if isinstance(output, str) and output.startswith(("http://", "https://", "data:image/")):

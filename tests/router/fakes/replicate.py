@@ -277,7 +277,11 @@ class ReplicateFake(VendorFake):
             "error": error,
             "data_removed": job.prompt == "shape:removed",
             "output": self._output(job) if state == "succeeded" else None,
-            "logs": "Using seed: 7\n 25%|##5       | 3/12 [00:01<00:03,  2.9it/s]" if job.polls else "",
+            "logs": "NSFW content detected in image 2"
+            if job.prompt == "shape:dropped" and job.done
+            else "Using seed: 7\n 25%|##5       | 3/12 [00:01<00:03,  2.9it/s]"
+            if job.polls
+            else "",
             "metrics": {"predict_time": 1.2345, "total_time": 2.0} if ended else {},
             "urls": {"get": f"{self.origin}/v1/predictions/{job.id}"},
         }
@@ -286,6 +290,8 @@ class ReplicateFake(VendorFake):
         urls = [self.url(job.prompt) for _ in range(job.count)]
         if job.prompt == "shape:removed":
             return None
+        if job.prompt in ("shape:dropped", "shape:fewer"):
+            return urls[:-1]
         if job.prompt == "shape:text":
             return "a fox, in words"
         if job.prompt == "shape:object":

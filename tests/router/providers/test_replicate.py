@@ -155,6 +155,13 @@ async def test_outputs_of_any_shape_come_home_through_failing_polls(harness: Rep
     assert harness.times_asked(prompt) == 1
 
 
+async def test_pictures_that_a_model_s_filter_dropped_are_refused(harness: ReplicateHarness) -> None:
+    result = await adapter(harness).submit(call("stability-ai/sdxl:" + "0" * 64, "shape:dropped", count=3), Heard())
+    assert (len(result.images), result.places) == (2, (0, 1))
+    whole = await adapter(harness).submit(call("stability-ai/sdxl:" + "0" * 64, "shape:fewer", count=3), Heard())
+    assert whole.places is None
+
+
 async def test_never_more_pictures_than_asked_and_what_the_vendor_tells(harness: ReplicateHarness) -> None:
     result = await adapter(harness).submit(call("acme/painter", model_version="v1"), Heard())
     assert (len(result.images), result.usage, result.model_version) == (1, {"milliseconds": 1235}, "5c7d5dc6")
