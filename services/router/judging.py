@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from mesh.errors import FailedPrecondition, InvalidArgument, MeshError, NotFound
 from services.router.jobs import BlockedBy, ImageState, JobState, WaitingFor
@@ -14,15 +16,30 @@ from services.router.specs import GenerationSpec
 
 DECIDED = "review-decided."
 """Moderation's signal that a person has decided; the job's id follows."""
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,40}")
+"""A name of an option; anything longer, or of several words, may say something and is judged."""
 REVIEW_LOOK_S = 30.0
 """How often a job looks whether a person has decided; being told makes it sooner."""
 
 
 def texts_of(spec: GenerationSpec) -> dict[str, str]:
     """All text of a spec by kind; what providers' options say in words goes out too, so it is judged like a style."""
-    options = (value for chosen in spec.provider_options.values() for value in chosen.values())
-    said = "\n".join(value for value in options if isinstance(value, str))
+    said = "\n".join(text for chosen in spec.provider_options.values() for text in _words(chosen))
     return {"PROMPT": spec.prompt, "NEGATIVE_PROMPT": spec.negative_prompt, "STYLE": said}
+
+
+def _words(value: object) -> Iterator[str]:
+    """Every text in an option, however deep it lies: some vendors take lists of prompts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _words(inner)
+            if not isinstance(name, str) or not NAME.fullmatch(name):
+                yield str(name)
+    elif isinstance(value, Sequence):
+        for inner in value:
+            yield from _words(inner)
 
 
 class Judge:
