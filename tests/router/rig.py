@@ -338,13 +338,13 @@ class Rig:
     async def submit(self, *, count: int = 1, seed_drawn: bool = True, deadline_s: float = 600, **fields: Any) -> str:
         """Store a job as the API would; `options` is a JobOptions message."""
         options = fields.pop("options", job_pb2.JobOptions(deadline=Duration(seconds=int(deadline_s))))
-        inputs = fields.pop("inputs", {})
+        inputs, user = fields.pop("inputs", {}), fields.pop("user", "")
         spec = job_pb2.GenerationSpec(
             **{"prompt": "a red circle", "model": "m", "count": count, "seed": 7, "operation": 1, **fields}
         )
         new = NewJob(
             job_id=new_id("job"),
-            identity=Identity("acme"),
+            identity=Identity("acme", user=user),
             lane="INTERACTIVE",
             model="m",
             spec=spec.SerializeToString(),

@@ -66,6 +66,14 @@ async def test_pictures_get_consecutive_seeds(rig: Rig) -> None:
     assert len(rig.one.calls) == 1
 
 
+async def test_a_provider_is_told_of_a_user_and_not_who_it_is(rig: Rig) -> None:
+    for user in ("ann@example.com", "ann@example.com", "bob@example.com", ""):
+        await rig.draw(user=user)
+    ann, again, bob, nobody = (call.user for call in rig.one.calls)
+    assert (ann == again, ann == bob, nobody) == (True, False, "")
+    assert (len(ann), "ann" in ann) == (64, False)
+
+
 async def test_a_small_call_limit_makes_several_orders(one_a_call: Rig) -> None:
     job = await one_a_call.draw(count=3)
     assert [call.seed for call in one_a_call.one.calls] == [7, 8, 9]
