@@ -143,13 +143,13 @@ _TRUE_CFG = {"true_cfg_scale": OptionRule(float, low=0, high=20)}
 
 
 FIXED_SIZES = frozenset({(1024, 1024), (1536, 1024), (1024, 1536)})
-FIXED_MODELS = ("gpt-image-1", "chatgpt-image")
+FIXED_MODELS = ("gpt-image-1", "gpt-image-2.6", "chatgpt-image")
 SIZE_STEP = 16
 _LONGEST, _MOST_PIXELS, _MOST_RATIO = 3840, 3840 * 2160, 3
 
 
 def gpt_draws(model: str, width: int, height: int) -> bool:
-    """GPT Image 1.x has three sizes; from 2 on both sides are multiples of 16, up to 3840x2160 and 3:1."""
+    """2 and 2.5: both sides multiples of 16, up to 3840x2160 and 3:1. The others, 2.6 for all that is told: three."""
     if model.startswith(FIXED_MODELS):
         return (width, height) in FIXED_SIZES
     longer, shorter = max(width, height), min(width, height)

@@ -14,6 +14,7 @@ from services.router.providers.base import Account, InputImage, Margins, Provide
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.http import HttpConfig, PooledHttpClient
 from services.router.providers.openai import OpenAIImages
+from services.router.providers.openai_dialects import gpt_draws
 from services.router.providers.rates import RateHint
 from tests.router.fakes.openai import OpenAIStub
 from tests.router.fakes.pictures import draw
@@ -217,3 +218,18 @@ async def test_nothing_is_sent_once_the_worker_may_not(stub: OpenAIStub, http: P
     with pytest.raises(ProviderError, match="lease"):
         await adapter(stub, http, variant="gpt-image").submit(wanted, Heard())
     assert not stub.posts
+
+
+@pytest.mark.parametrize(
+    ("model", "free"),
+    [
+        ("gpt-image-2", True),
+        ("gpt-image-2.5-flare-2026-09-08", True),
+        ("gpt-image-2.6-flare", False),
+        ("gpt-image-1.5", False),
+        ("chatgpt-image-latest", False),
+    ],
+)
+def test_free_sizes_are_asked_for_where_they_are_documented(model: str, free: bool) -> None:
+    assert gpt_draws(model, 1024, 1536)
+    assert gpt_draws(model, 1200, 912) is free
