@@ -52,8 +52,9 @@ def _strikes(connection: sa.Connection, tenant: str, user: str) -> int:
     return connection.execute(sa.delete(STRIKES).where(mine)).rowcount
 
 
-# Every other table that keeps a user's id or words; each empties its rows and tells how many.
-ERASERS: tuple[Eraser, ...] = (_verdicts, _reviews, _appeals, _reports, _strikes)
+# Every other table that keeps a user's id or words; each empties its rows and tells how many. Reviews come first: a
+# decision that is being made holds its review's row, and its verdict and strike are there once that can be had.
+ERASERS: tuple[Eraser, ...] = (_reviews, _appeals, _reports, _strikes, _verdicts)
 
 
 class Erasure:

@@ -21,6 +21,7 @@ from services.moderation.audit_tables import AUDIT_CHECKPOINTS, AUDIT_HEAD, AUDI
 from services.moderation.checkpoints import CheckpointStore
 from services.moderation.erasure import Erasure
 from services.moderation.policies import Policy
+from services.moderation.retiring import retire
 
 EVERY_S = 3_600.0
 DAY_US = 86_400_000_000
@@ -72,6 +73,7 @@ class RetentionSweeper:
     async def sweep(self) -> int:
         """One sweep; the sequence up to which records are gone now."""
         retention, now = self._retention(), await self._reader.now()
+        await self._retire(retention, now)
         for tenant, days in retention.tenants.items():
             if days < retention.longest:  # what is kept longest is removed whole, below
                 await self._empty(C.tenant == tenant, now - days * DAY_US, tenant)
@@ -81,6 +83,12 @@ class RetentionSweeper:
         cut = (await self._reader.head()).cut_sequence
         await self._remove(cut)
         return cut
+
+    async def _retire(self, retention: Retention, now: int) -> None:
+        """What is kept of persons outside the audit: words of reviewers, of appeals and reports, and who they are."""
+        for tenant, days in retention.tenants.items():
+            await retire(self._database, (tenant,), now - days * DAY_US)
+        await retire(self._database, tuple(retention.tenants), now - retention.default * DAY_US, others=True)
 
     async def _empty(self, whose: sa.ColumnElement[bool], before_us: int, tenant: str) -> None:
         """Empties up to the newest checkpoint that is old enough, since checkpoints tell times without a search."""

@@ -72,7 +72,7 @@ class Given:
 class Store:
     """What moderation keeps. Every method is one transaction.
 
-    A verdict never changes once it is stored, so the newest ones are remembered.
+    A picture's verdict never changes once it is stored, so the newest ones are remembered.
     """
 
     def __init__(self, database: Database) -> None:
@@ -123,6 +123,8 @@ class Store:
         return await self._database.write(lambda connection: block_hashes(connection, entries, source))
 
     def _remember(self, verdict: Verdict) -> None:
+        if verdict.subject.kind is not SubjectKind.IMAGE:  # a prompt's hash goes when its user is erased
+            return
         self._recent[verdict.verdict_id] = verdict
         if len(self._recent) > REMEMBERED:
             self._recent.popitem(last=False)
