@@ -22,6 +22,7 @@ from services.moderation.store import Announce, Basis, Given, Store
 from services.moderation.strikes import struck
 from services.moderation.text_pipeline import TextPipeline
 from services.moderation.text_retention import kept
+from services.moderation.turns import Turns
 from services.moderation.verdicts import (
     Decision,
     Image,
@@ -68,6 +69,7 @@ class Judge:
         self._announce = announce
         self._table = EMPTY_TABLE
         self._reading = asyncio.Lock()
+        self._turns = Turns()
 
     async def start(self) -> None:
         """Reads the blocked pictures; before the first verdict."""
@@ -77,6 +79,10 @@ class Judge:
         """Judges all texts together."""
         length = sum(len(text.text) for text in texts)
         subject = _subject(SubjectKind.PROMPT, asker, texts_digest(texts), length)
+        async with self._turns.of(asker.tenant, length):
+            return await self._record_prompt(subject, texts, asker)
+
+    async def _record_prompt(self, subject: Subject, texts: Sequence[Text], asker: Asker) -> Verdict:
         for _ in range(RACES):
             book = self._policies.book
             policy = self._policies.usable(asker.tenant, book)
