@@ -225,9 +225,9 @@ async def test_other_bad_requests(moderation: Running) -> None:
 
 
 async def test_the_longest_texts_are_judged(moderation: Running) -> None:
-    verdict = await moderation.prompt("a" * 31_990 + " nude man")
+    verdict = await moderation.prompt("a" * 31_982 + " hardcore porn man")
     assert verdict.decision == verdict_pb2.DECISION_BLOCK
-    marks = await moderation.prompt("n" + "\u0301" * 10_000 + "ude man")
+    marks = await moderation.prompt("p" + "\u0301" * 10_000 + "ornography of a man")
     assert marks.decision == verdict_pb2.DECISION_BLOCK
 
 
@@ -255,7 +255,7 @@ async def test_tenants_policies_are_seen_by_their_tenant(tmp_path: Path) -> None
         own = {"policy": f"{tenant}-own", "version": 1, "tenant": tenant, "review_decision": "FLAG"}
         (tmp_path / "tenants" / f"{tenant}.yaml").write_text(yaml.safe_dump(own))
     async with running(f"sqlite:///{tmp_path / 'm.db'}", policy) as service:
-        assert (await service.prompt(SECRET, metadata=key("acme"))).decision == verdict_pb2.DECISION_FLAG
+        assert (await service.prompt(BORDERLINE, metadata=key("acme"))).decision == verdict_pb2.DECISION_FLAG
         seen = await service.stub.ListPolicies(pb.ListPoliciesRequest(), metadata=key("acme"))
         assert [found.policy_id for found in seen.policies] == ["acme-own", "default"]
         request = pb.GetPolicyRequest(policy_id="other-own")
@@ -269,29 +269,7 @@ async def test_tenants_policies_are_seen_by_their_tenant(tmp_path: Path) -> None
         assert (pages, token) == (["acme-own", "default", "other-own"], "")
 
 
-LATER = {
-    "ModerationService": set(),
-    "ReviewService": {
-        "ListReviews",
-        "ClaimReview",
-        "ReleaseReview",
-        "DecideReview",
-        "AppealVerdict",
-        "ListAppeals",
-        "DecideAppeal",
-        "ReportAsset",
-        "ListReports",
-        "TakeDownAsset",
-        "RestoreAsset",
-        "SetLegalHold",
-        "ListStrikes",
-        "ClearStrikes",
-    },
-    "AuditService": set(),
-}
-
-
-async def test_the_exact_list_of_rpcs_for_later(moderation: Running) -> None:
+async def test_no_rpc_is_left_for_later(moderation: Running) -> None:
     found: dict[str, set[str]] = {}
     for module in (moderation_service_pb2, review_service_pb2, audit_service_pb2):
         for service in module.DESCRIPTOR.services_by_name.values():
@@ -300,7 +278,7 @@ async def test_the_exact_list_of_rpcs_for_later(moderation: Running) -> None:
                 for method in service.methods
                 if await _is_for_later(moderation, f"/{service.full_name}/{method.name}", method.server_streaming)
             }
-    assert found == LATER
+    assert found == {"ModerationService": set(), "ReviewService": set(), "AuditService": set()}
 
 
 async def _is_for_later(moderation: Running, path: str, streaming: bool) -> bool:
