@@ -169,8 +169,8 @@ async def behind_triton(models: Models, folder: Path, work: Path) -> AsyncIterat
         "IMAGEMESH_TRITON_WORK": str(work),
     }
     command = (sys.executable, "-m", "deploy.local.triton")
-    quiet = {"stdout": asyncio.subprocess.DEVNULL, "stderr": asyncio.subprocess.DEVNULL}
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, **quiet)
+    nowhere = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, env=environment, stdout=nowhere, stderr=nowhere)
     engine = TritonEngine(TritonConfig(f"127.0.0.1:{ports[0]}"))
     inference = Inference(ServerConfig(drain_seconds=1), Outside(models, engine, Keys(), TOKEN))
     await inference.start()
