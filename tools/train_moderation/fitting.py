@@ -22,11 +22,11 @@ REVIEW, BLOCK = 0.6, 0.85  # of the default policy
 
 # Shares of benign training prompts that may reach REVIEW and BLOCK by any head, in image-model style and otherwise.
 # The others hold many sentences written to look harmful, so their share is far above that of ordinary captions.
-IMAGE_STYLE, OTHERWISE = (0.09, 0.012), (0.15, 0.02)
+IMAGE_STYLE, OTHERWISE = (0.12, 0.012), (0.19, 0.02)
 # How they are divided: what unseen exemplars of a category need, and most for cruelty, which is the worst to miss.
 LENIENCY = {
     Category.SEXUAL: 0.4,
-    Category.VIOLENCE: 3.0,
+    Category.VIOLENCE: 4.0,
     Category.GORE: 1.0,
     Category.HATE: 1.5,
     Category.HARASSMENT: 1.5,

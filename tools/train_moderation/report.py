@@ -28,7 +28,9 @@ judged wrongly was never looked at. Other people's prompts will fare worse.
   resembled older exemplars were then replaced. No exemplar is closer to its prompts than a cosine of .8. It is the
   cleaner figure.
 
-Penalty and leniency in `fitting.py` were chosen after that, by cross-validation over the exemplars alone.
+Penalty and leniency in `fitting.py` were chosen after that, by cross-validation over the exemplars alone. With them the
+totals of both sets were looked at once more (VIOLENCE 0.87 and 0.77; of captions 1.8 % and 2.7 % reviewed or blocked,
+in image style 4.1 % and 5.3 %), and the room up to the aims for harmless prompts was given to the review tier.
 
 # First set
 
