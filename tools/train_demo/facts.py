@@ -92,7 +92,7 @@ def single(rng: random.Random, objects: float = 0.28) -> Facts:
 def several(rng: random.Random) -> Facts:
     """One to four things of a kind."""
     thing = sample_thing(rng, objects=0.12)
-    return _on_background(Facts((thing,), count=rng.choices((1, 2, 3, 4), (1, 3, 4, 4))[0]), rng)
+    return _on_background(Facts((thing,), count=rng.choices((1, 2, 3, 4), (1, 2, 4, 7))[0]), rng)
 
 
 def related(rng: random.Random) -> Facts:
@@ -130,4 +130,4 @@ def _styled(facts: Facts, rng: random.Random) -> Facts:
 
 
 _KINDS: tuple[Callable[[random.Random], Facts], ...] = (single, several, related, scenic)
-_SHARES = (0.5, 0.18, 0.25, 0.07)
+_SHARES = (0.42, 0.22, 0.29, 0.07)

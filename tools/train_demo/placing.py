@@ -45,7 +45,7 @@ _LAYOUTS: Final[dict[int, tuple[tuple[tuple[float, float], ...], ...]]] = {
 def _place_several(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
     layout = rng.choice(_LAYOUTS[count])
     row = len({y for _, y in layout}) == 1 and count == 3
-    radius = rng.uniform(14, 16.5) if row else rng.uniform(17, 23)
+    radius = rng.uniform(14, 16.5) if row else rng.uniform(19, 24)
     jitter = 2 if row else 3
     dx, dy = rng.uniform(-4, 4), rng.uniform(-6, 6)
     return [(x + dx + rng.uniform(-jitter, jitter), y + dy + rng.uniform(-jitter, jitter), radius) for x, y in layout]
@@ -58,7 +58,7 @@ def _place_pair(things: tuple[Thing, ...], relation: str, rng: random.Random) ->
         return [(second, x, y, rng.uniform(48, 54)), (first, x, y + 1, rng.uniform(17, 22))]
     if relation == "and":
         relation = rng.choice(("left of", "right of"))
-    radii = rng.uniform(20, 26), rng.uniform(20, 26)
+    radii = rng.uniform(23, 28), rng.uniform(23, 28)
     drift, gap = rng.uniform(-10, 10), rng.uniform(30, 34)
     if relation in ("left of", "right of"):
         side = -gap if relation == "left of" else gap
