@@ -26,11 +26,13 @@ judged wrongly was never looked at. Other people's prompts will fare worse.
   author, who had read the older ones of three categories. Its totals were looked at once before (0.82 of the harmful
   caught, SELF_HARM 0.58; 5.3 % of captions and 1.3 % in image-model style reviewed or blocked); 13 prompts that
   resembled older exemplars were then replaced. No exemplar is closer to its prompts than a cosine of .8. It is the
-  cleaner figure.
+  cleaner figure, not an untouched one.
 
-Penalty and leniency in `fitting.py` were chosen after that, by cross-validation over the exemplars alone. With them the
+Penalty and leniency in `fitting.py` were chosen after that: the penalty by cross-validation over the exemplars, the
+leniency of SELF_HARM as a guess with totals in view. With them the
 totals of both sets were looked at once more (VIOLENCE 0.87 and 0.77; of captions 1.8 % and 2.7 % reviewed or blocked,
 in image style 4.1 % and 5.3 %), and the room up to the aims for harmless prompts was given to the review tier.
+On the second set that and the exemplars before it cost ILLEGAL (0.83 to 0.75 caught) and WEAPONS (0.93 to 0.79).
 
 # First set
 
