@@ -27,10 +27,6 @@ async def matrix(folder: Path, console: Console) -> list[Crashed]:
         for name, model in _kills(stage):
             done.append(await stage.kill_during_jobs(name, model, JOBS))
             _tell(console, done[-1])
-        for name in ("triton", "inference"):
-            if name in stage.mesh.processes():
-                done.append(await stage.restart_engine(name, JOBS))
-                _tell(console, done[-1])
         for point in (f"{phase}:{step}" for step in STEPS for phase in ("before", "after")):
             for model in (
                 (OWN, MODEL) if not point.endswith(":bring_inputs") else (MODEL,)

@@ -27,7 +27,6 @@ from tests.e2e.truth import Truth
 from tests.router.fakes.pictures import picture
 
 OWN = "demo"
-LONG_STEPS = 60
 END_SECONDS = 300.0
 STUB_LATENCY_MS = 150.0
 ENDED = ("SUCCEEDED", "FAILED", "BLOCKED", "CANCELED")
@@ -91,16 +90,6 @@ class Scene:
         await self.mesh.ready(process, restarts + 1)
         return await self._account(f"kill {process}", model, ids, began)
 
-    async def restart_engine(self, process: str, jobs: int) -> Crashed:
-        """SIGTERM for Triton or the inference service while every slot draws and more jobs wait."""
-        began = time.monotonic()
-        ids = await self.submit(OWN, jobs, steps=LONG_STEPS)
-        await self._until_drawing(ids)
-        restarts = await self.mesh.terminate(process)
-        await self._until_ended(ids)
-        await self.mesh.ready(process, restarts + 1)
-        return await self._account(f"restart {process}", OWN, ids, began)
-
     async def kill_worker_at(self, point: str, model: str, jobs: int) -> Crashed:
         """SIGKILL for the worker while one of its jobs stands before or after a step (`before:store`)."""
         began = time.monotonic()
@@ -138,13 +127,6 @@ class Scene:
     async def _until_running(self, ids: Sequence[str]) -> None:
         async with asyncio.timeout(60):
             while not self._states(ids)["RUNNING"]:
-                await asyncio.sleep(0.01)
-
-    async def _until_drawing(self, ids: Sequence[str]) -> None:
-        """Waits until some of the jobs have made steps, and so hold slots of the engine."""
-        query = f"SELECT 1 FROM jobs WHERE state = 'RUNNING' AND progress_step > 0 AND {_among(ids)}"
-        async with asyncio.timeout(60):
-            while not self.mesh.rows("router", query):
                 await asyncio.sleep(0.01)
 
     async def _until_ended(self, ids: Sequence[str]) -> None:

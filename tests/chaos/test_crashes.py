@@ -27,14 +27,6 @@ async def test_killing_a_process_breaks_no_promise(stage: Scene, process: str, m
     assert not crashed.broken_promises()
 
 
-@pytest.mark.parametrize("process", ["triton", "inference"])
-async def test_restarting_the_engine_under_load_loses_no_job(stage: Scene, process: str) -> None:
-    if process not in stage.mesh.processes():
-        pytest.skip("the engine runs in process here")
-    restarted = await stage.restart_engine(process, jobs=12)
-    assert not restarted.broken_promises()
-
-
 @pytest.mark.parametrize(
     "point", ["after:bring_inputs", "before:attempt", "after:attempt", "before:publish", "before:end"]
 )
