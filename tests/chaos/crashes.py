@@ -115,10 +115,10 @@ class Scene:
         await self.mesh.ready("nats-server", restarts + 1)
         return await self._account("delete JetStream's store", MODEL, ids, began)
 
-    async def submit(self, model: str, jobs: int, *, edits: bool = False, steps: int = 4) -> list[str]:
+    async def submit(self, model: str, jobs: int, *, edits: bool = False) -> list[str]:
         """Acknowledged jobs; the client repeats unanswered calls with the same request id. `edits` start from a
-        picture, so that there is something to bring in; `steps` are for the own model."""
-        options = Options(model=model, steps=steps if model == OWN else None, cache="bypass")
+        picture, so that there is something to bring in."""
+        options = Options(model=model, steps=4 if model == OWN else None, cache="bypass")
         requests = [_request(f"a red circle number {number}", options, edits) for number in range(jobs)]
         async with self.mesh.client() as client:
             created = await asyncio.gather(*(client.call(client.jobs.CreateJob, request) for request in requests))

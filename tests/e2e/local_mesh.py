@@ -59,12 +59,6 @@ class LocalMesh:
         kill_tree(int(process["pid"]))
         return int(process["restarts"])
 
-    async def terminate(self, name: str) -> int:
-        """SIGTERM for the process, as a rolling update sends it; returns how often it had been restarted before."""
-        process = self.processes()[name]
-        os.kill(int(process["pid"]), signal.SIGTERM)
-        return int(process["restarts"])
-
     def rows(self, service: str, query: str) -> Rows:
         """Reads what a service has stored straight from its database."""
         return self._truth.rows(service, query)

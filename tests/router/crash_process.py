@@ -30,8 +30,6 @@ from tests.router.providers.harness_base import VendorHarness
 from tests.router.rig import Rig
 from tests.router.stores import Stores
 
-MOMENTS = ("before_post", "accepted", "stored")
-
 
 def catalog_of(folder: Path, harness: VendorHarness, provider: Provider) -> Catalog:
     """Model `m` at the harness' vendor, then at `two`, who can draw the same."""

@@ -62,10 +62,6 @@ def _image_weight(call: ProviderCall) -> int | None:
     return None if call.strength is None else max(1, round(100 * (1 - call.strength)))
 
 
-def _factor(call: ProviderCall) -> str:
-    return f"x{call.upscale_factor or 2}"
-
-
 _DRAWN: Mapping[str, Field] = {
     "prompt": lambda call: call.prompt,
     "seed": _seed,

@@ -41,16 +41,6 @@ async def transparent_mask(mask: InputImage) -> InputImage:
     return await _worked(work)
 
 
-async def cut_out(image: InputImage, mask: InputImage) -> InputImage:
-    """The picture made transparent where the mask is white, for vendors that take the mask as the picture's alpha."""
-
-    def work() -> InputImage:
-        picture = _rgb(image)
-        return _png(picture.bandjoin(_fitted(_flat(mask), picture).invert()))
-
-    return await _worked(work)
-
-
 async def padded(image: InputImage, margins: Margins) -> tuple[InputImage, InputImage]:
     """OUTPAINT as a padded inpaint: the picture on a larger canvas, and the mask that is white where it was added.
 
@@ -143,13 +133,6 @@ def _rgb(image: InputImage) -> Any:
     opened, _ = open_image(image.data)
     opened = opened.flatten(background=[255]) if opened.hasalpha() else opened
     return opened.colourspace("srgb").cast("uchar")
-
-
-def _fitted(mask: Any, picture: Any) -> Any:
-    """The mask in the picture's size."""
-    if (mask.width, mask.height) == (picture.width, picture.height):
-        return mask
-    return mask.resize(picture.width / mask.width, vscale=picture.height / mask.height, kernel="nearest")
 
 
 def _blank(width: int, height: int) -> Any:

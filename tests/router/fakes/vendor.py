@@ -199,11 +199,6 @@ class VendorFake(ABC):
         async with self.changed:
             await self.changed.wait_for(lambda: self.posts[prompt] >= times)
 
-    async def until_polled(self, prompt: str) -> None:
-        """Wait until an order for `prompt` was polled."""
-        async with self.changed:
-            await self.changed.wait_for(lambda: any(j.polls for j in self.jobs.values() if j.prompt == prompt))
-
     async def release(self, prompt: str) -> None:
         """Finish the orders for `prompt` that stall."""
         async with self.changed:

@@ -85,8 +85,6 @@ class Harness(ABC):
     failures: tuple[Provoked, ...] = ()
     stall = ""
     """A prompt that is never answered; for asynchronous vendors `stall`."""
-    refused_as = ""
-    """A prompt that is refused by the vendor's filter; empty: see `absent`."""
     absent: Mapping[str, str] = {}
     """Why a cell stays empty, by column, or by `OPERATION/column` for a single operation."""
     format_unasked = "image/png"
