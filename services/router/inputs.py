@@ -1,5 +1,5 @@
-"""Bringing a caller's pictures in: fetched or taken, decoded, kept in quarantine, judged. The stored spec then names
-assets only, and the inline bytes are gone from the queue.
+"""Bringing a caller's pictures in: fetched or taken, decoded, kept in quarantine, and judged once the texts are. The
+stored spec then names assets only, and the inline bytes are gone from the queue.
 """
 
 from __future__ import annotations
@@ -145,7 +145,7 @@ def _body(answer: HttpAnswer) -> bytes:
 
 @dataclass(frozen=True)
 class Inputs:
-    """The step."""
+    """The two steps."""
 
     jobs: JobStore
     queue: QueueStore
@@ -157,8 +157,8 @@ class Inputs:
         """Whether the job has pictures that are not known to be judged."""
         return bool(run.spec.images or run.spec.mask or run.spec.controls) and not run.attempts
 
-    async def bring(self, run: Run) -> Parking | None:
-        """Store and judge every picture of the spec; a refusal is noted as the run's ending."""
+    async def bring(self, run: Run) -> None:
+        """Store every picture of the spec."""
         spec = job_pb2.GenerationSpec.FromString(run.job.spec)
         inline = await self.jobs.read_inputs(run.lease.job_id) if run.job.has_inputs else {}
         for path, source in sources(spec):
@@ -168,7 +168,10 @@ class Inputs:
         if stored != run.job.spec:
             await self.queue.store_inputs(run.lease, stored)
             run.job, run.spec = replace(run.job, spec=stored, has_inputs=False), spec_from_proto(spec)
-        for _, source in sources(spec):
+
+    async def judge_all(self, run: Run) -> Parking | None:
+        """Judge every picture that was brought in; a refusal is noted as the run's ending."""
+        for _, source in sources(job_pb2.GenerationSpec.FromString(run.job.spec)):
             parking = await self.judge.input(run, source.asset_id)
             if parking is not None or run.ending is not None:
                 return parking

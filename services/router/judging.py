@@ -49,8 +49,11 @@ class Judge:
         self._moderation = moderation
 
     async def texts(self, run: Run) -> Parking | None:
-        """Judge all text of the spec; a refusal is noted as the run's ending."""
-        verdict = await self._moderation.judge_texts(run.subject, texts_of(run.spec))
+        """Judge all text of the spec; a refusal is noted as the run's ending. What says nothing needs no verdict."""
+        texts = texts_of(run.spec)
+        if not any(texts.values()):
+            return None
+        verdict = await self._moderation.judge_texts(run.subject, texts)
         run.policy = verdict.policy
         if verdict.decision is Decision.REVIEW:
             return Parking(WaitingFor.REVIEW, REVIEW_LOOK_S)

@@ -110,6 +110,7 @@ class Pipeline:
         self.steps = (
             Step("bring_inputs", self._bring_inputs, lambda run: not run.committed and self._parts.inputs.needed(run)),
             Step("judge_text", self._judge_text, lambda run: not run.committed and not run.attempts),
+            Step("judge_inputs", self._judge_inputs, lambda run: not run.committed and self._parts.inputs.needed(run)),
             Step("look_in_cache", self._look_in_cache, lambda run: not run.committed and not run.attempts),
             Step("plan", self._plan, lambda run: not run.committed and bool(run.missing)),
             Step("attempt", self._attempt, lambda run: not run.committed and bool(run.missing)),
@@ -182,10 +183,15 @@ class Pipeline:
         return None
 
     async def _bring_inputs(self, run: Run) -> Turn:
-        return await self._parts.inputs.bring(run)
+        await self._parts.inputs.bring(run)
+        return None
 
     async def _judge_text(self, run: Run) -> Turn:
         return await self._parts.judge.texts(run)
+
+    async def _judge_inputs(self, run: Run) -> Turn:
+        """After the texts: what a picture shows may be harmless, and not beside what the prompt says."""
+        return await self._parts.inputs.judge_all(run)
 
     async def _look_in_cache(self, run: Run) -> Turn:
         await self._parts.results.look(run, self._parts.planner().result_version(await self._request(run)))

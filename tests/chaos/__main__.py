@@ -13,7 +13,18 @@ from rich.table import Table
 from tests.chaos.crashes import OWN, Crashed, Scene, scene
 from tests.e2e.stubs import MODEL
 
-STEPS = ("bring_inputs", "judge_text", "look_in_cache", "plan", "attempt", "store", "judge_images", "publish", "end")
+STEPS = (
+    "bring_inputs",
+    "judge_text",
+    "judge_inputs",
+    "look_in_cache",
+    "plan",
+    "attempt",
+    "store",
+    "judge_images",
+    "publish",
+    "end",
+)
 TAKE_PICTURES = (MODEL,)
 """Models that change pictures as a prompt says, so that a job has something to bring in."""
 JOBS = 50
@@ -28,7 +39,7 @@ async def matrix(folder: Path, console: Console) -> list[Crashed]:
             done.append(await stage.kill_during_jobs(name, model, JOBS))
             _tell(console, done[-1])
         for point in (f"{phase}:{step}" for step in STEPS for phase in ("before", "after")):
-            for model in TAKE_PICTURES if point.endswith(":bring_inputs") else (OWN, MODEL):
+            for model in TAKE_PICTURES if point.endswith("_inputs") else (OWN, MODEL):
                 done.append(await stage.kill_worker_at(point, model, 4))
                 _tell(console, done[-1])
         done.append(await stage.lose_jetstream(100))

@@ -94,7 +94,7 @@ class Scene:
         """SIGKILL for the worker while one of its jobs stands before or after a step (`before:store`)."""
         began = time.monotonic()
         self._pause.write_text(point, encoding="utf-8")
-        ids = await self.submit(model, jobs, edits=point.endswith(":bring_inputs"))
+        ids = await self.submit(model, jobs, edits=point.endswith("_inputs"))
         reached = self._pause.with_suffix(".reached")
         async with asyncio.timeout(60):
             while not reached.exists():

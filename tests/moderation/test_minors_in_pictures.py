@@ -37,16 +37,20 @@ class Seen:
         """Holds nothing."""
 
 
-@pytest.fixture
-async def adult(moderation_on_each: Running) -> Running:
-    """A mesh for adults: its policy lets sexual content out."""
-    rig = Rig(moderation_on_each)
+async def adults_only(service: Running) -> None:
+    """Makes it a mesh for adults: its policy lets sexual content out."""
+    rig = Rig(service)
     policy = await rig.get()
     for limits in policy.thresholds:
         if limits.category == verdict_pb2.CATEGORY_SEXUAL:
             for tier in ("flag", "review", "block"):
                 limits.ClearField(tier)
     await rig.move(await rig.set(policy, (await rig.newest()).etag), LIVE)
+
+
+@pytest.fixture
+async def adult(moderation_on_each: Running) -> Running:
+    await adults_only(moderation_on_each)
     return moderation_on_each
 
 

@@ -170,7 +170,31 @@ async def test_inline_bytes_become_an_asset(rig: Rig) -> None:
     assert job_pb2.GenerationSpec.FromString(row.spec).images[0].asset_id == asset_id
     assert await rig.stores.rows(job_inputs) == []
     assert run.spec.images[0].asset_id == asset_id
+
+
+async def test_pictures_are_judged_after_the_texts_and_before_any_provider_is_asked(rig: Rig) -> None:
+    await with_inline_job(rig, PNG)
+    (asset_id,) = [asset_id for asset_id, row in rig.storage.rows.items() if row.kind == "INPUT"]
+    assert list(rig.moderation.judged)[:2] == ["texts", asset_id]
     assert rig.moderation.judged[asset_id] == 1
+
+
+async def test_beside_refused_texts_no_picture_is_looked_at(rig: Rig) -> None:
+    rig.moderation.texts = Decision.BLOCK
+    await with_inline_job(rig, PNG)
+    (row,) = await rig.stores.rows(jobs)
+    assert (row.state, row.blocked_by, list(rig.moderation.judged)) == ("BLOCKED", "PROMPT", ["texts"])
+
+
+async def test_a_job_without_any_text_asks_for_its_pictures_only(rig: Rig) -> None:
+    await rig.draw(
+        operation=job_pb2.OPERATION_REMOVE_BACKGROUND,
+        prompt="",
+        images=[image_pb2.ImageSource()],
+        inputs={"images[0]": PNG},
+    )
+    (row,) = await rig.stores.rows(jobs)
+    assert (row.state, rig.moderation.judged["texts"], len(rig.moderation.judged)) == ("SUCCEEDED", 0, 2)
 
 
 async def test_every_kind_of_picture_reaches_the_provider(rig: Rig) -> None:
@@ -245,14 +269,17 @@ async def test_bringing_in_again_changes_nothing(rig: Rig) -> None:
 async def test_a_refused_input_blocks_the_job(rig: Rig) -> None:
     rig.moderation.image_decision = Decision.BLOCK
     run = await with_inline(rig)
-    assert await rig.pipeline._parts.inputs.bring(run) is None
+    await rig.pipeline._parts.inputs.bring(run)
+    assert await rig.pipeline._parts.inputs.judge_all(run) is None
     assert run.ending is not None
     assert (run.ending.state, run.ending.blocked_by) == ("BLOCKED", "INPUT")
 
 
 async def test_an_input_in_review_waits(rig: Rig) -> None:
     rig.moderation.image_decision = Decision.REVIEW
-    parking = await rig.pipeline._parts.inputs.bring(await with_inline(rig))
+    run = await with_inline(rig)
+    await rig.pipeline._parts.inputs.bring(run)
+    parking = await rig.pipeline._parts.inputs.judge_all(run)
     assert isinstance(parking, Parking)
     assert parking.waiting_for == "REVIEW"
 
