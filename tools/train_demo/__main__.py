@@ -27,7 +27,7 @@ _HOURS = click.option("--hours", default=1.2, show_default=True, help="Wall time
 
 @click.group()
 def main() -> None:
-    """Trains the demo model: tokenizer, vae, text, unet, export, lora, control, evaluate; or `all`."""
+    """Trains the demo model: tokenizer, vae, decoder, text, unet, export, lora, control, evaluate; or `all`."""
     torch.set_num_threads(1)  # on shared cores, more threads wait for one another
 
 
@@ -45,6 +45,15 @@ def tokenizer(work: Path) -> None:
 def vae(work: Path, ranks: int, minutes: float) -> None:
     """Trains the autoencoder."""
     autoencoding.train(work, minutes, ranks)
+
+
+@main.command()
+@_WORK
+@_RANKS
+@click.option("--minutes", default=15.0, show_default=True)
+def decoder(work: Path, ranks: int, minutes: float) -> None:
+    """Refines the autoencoder's decoder; its latents stay as they are."""
+    autoencoding.refine(work, minutes, ranks)
 
 
 @main.command()
@@ -134,6 +143,7 @@ def everything(work: Path, target: Path, ranks: int, hours: float) -> None:
     """Trains from nothing, exports and evaluates."""
     tokenizing.train(work)
     autoencoding.train(work, 7.0, ranks)
+    autoencoding.refine(work, 15.0, ranks)
     reading.train(work, 2.3, ranks)
     painting.train(work, painting.Plan(hours=hours, ranks=ranks))
     exporting.export(work, target)

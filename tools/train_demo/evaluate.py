@@ -49,6 +49,10 @@ def _counted(number: int) -> Keep:
     return lambda facts: facts.count == number and _shapes_only(facts)
 
 
+def _related(relation: str) -> Keep:
+    return lambda facts: facts.relation == relation and _shapes_only(facts)
+
+
 # Colours that none of the objects' details have, so that the judge sees the whole object.
 _CLEAR: Final = ("yellow", "purple", "pink", "turquoise", "light green")
 
@@ -66,7 +70,12 @@ GROUPS: Final = (
         ("count", "count of 1", "count of 2", "count of 3", "count of 4", "colour", "shape", "all"),
         tuple(_counted(number) for number in words.COUNTS),
     ),
-    Group("two shapes", fact.related, ("colours", "bound", "position", "all"), (_shapes_only,)),
+    Group(
+        "two shapes",
+        fact.related,
+        ("colours", "bound", "position", "all"),
+        tuple(_related(relation) for relation in words.RELATIONS),
+    ),
     Group("scene", fact.scenic, ("scene",), (lambda facts: not facts.things,), unseen=False),
 )
 

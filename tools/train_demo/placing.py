@@ -37,31 +37,33 @@ def place(facts: Facts, rng: random.Random) -> list[Placed]:
 
 _LAYOUTS: Final[dict[int, tuple[tuple[tuple[float, float], ...], ...]]] = {
     2: (((34, 64), (94, 64)), ((34, 64), (94, 64)), ((36, 38), (92, 90)), ((92, 38), (36, 90))),
-    3: (((64, 34), (34, 92), (94, 92)), ((34, 36), (94, 36), (64, 94)), ((24, 64), (64, 64), (104, 64))),
+    3: (((64, 34), (34, 92), (94, 92)), ((34, 36), (94, 36), (64, 94)), ((22, 64), (64, 64), (106, 64))),
     4: (((35, 35), (93, 35), (35, 93), (93, 93)),),
 }
+
+# Half-sizes of what lies inside of the containers that narrow.
+_ROOM: Final = {"heart": (20.0, 24.0), "diamond": (20.0, 24.0)}
 
 
 def _place_several(count: int, rng: random.Random) -> list[tuple[float, float, float]]:
     layout = rng.choice(_LAYOUTS[count])
     row = len({y for _, y in layout}) == 1 and count == 3
-    radius = rng.uniform(14, 16.5) if row else rng.uniform(19, 24)
-    jitter = 2 if row else 3
-    dx, dy = rng.uniform(-4, 4), rng.uniform(-6, 6)
+    # Two pixels at least between any two, or a learner of 64 x 64 makes one of them.
+    radius = rng.uniform(14, 16) if row else rng.uniform(18.5, 22.5)
+    jitter, slack = (1.5, 1.5) if row else (2.5, 4.0)
+    dx, dy = rng.uniform(-slack, slack), rng.uniform(-6, 6)
     return [(x + dx + rng.uniform(-jitter, jitter), y + dy + rng.uniform(-jitter, jitter), radius) for x, y in layout]
 
 
 def _place_pair(things: tuple[Thing, ...], relation: str, rng: random.Random) -> list[Placed]:
     first, second = things
     if relation == "inside":
-        x, y = 64 + rng.uniform(-6, 6), 64 + rng.uniform(-6, 6)
-        return [(second, x, y, rng.uniform(48, 54)), (first, x, y + 1, rng.uniform(17, 22))]
-    if relation == "and":
-        relation = rng.choice(("left of", "right of"))
-    radii = rng.uniform(23, 28), rng.uniform(23, 28)
-    drift, gap = rng.uniform(-10, 10), rng.uniform(30, 34)
-    if relation in ("left of", "right of"):
-        side = -gap if relation == "left of" else gap
+        x, y, inner = 64 + rng.uniform(-5, 5), 64 + rng.uniform(-5, 5), _ROOM.get(second.noun, (23, 29))
+        return [(second, x, y, rng.uniform(51, 55)), (first, x, y + 1, rng.uniform(*inner))]
+    radii = rng.uniform(24, 28), rng.uniform(24, 28)
+    drift, gap = rng.uniform(-10, 10), rng.uniform(31, 34)
+    if relation in ("left of", "right of", "and"):
+        side = gap if relation == "right of" else -gap  # what is named first stands left, as one reads
         return [
             (first, 64 + side, 64 + drift + rng.uniform(-6, 6), radii[0]),
             (second, 64 - side, 64 + drift + rng.uniform(-6, 6), radii[1]),

@@ -3,6 +3,7 @@
 import itertools
 import math
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,13 +13,14 @@ from diffusers import AutoencoderKL
 from torch import nn
 from torch.nn import functional
 
-from tools.train_demo.drawing import examples
+from tools.train_demo.drawing import Example, examples
 from tools.train_demo.parallel import Budget, Rank, launch
 
 Vae = Any  # diffusers.AutoencoderKL, which carries no types
 _BATCH: Final = 16
 _RATE: Final = 2e-3
 _KL_WEIGHT: Final = 5e-4
+_INEXACT: Final = 0.15  # the most noise beside latents whose standard deviation is 1, where the decoder is refined
 _SYNC_SECONDS: Final = 3.0
 
 
@@ -44,29 +46,62 @@ def train(folder: Path, minutes: float, ranks: int) -> None:
     launch(_train, ranks, folder, minutes)
 
 
+def refine(folder: Path, minutes: float, ranks: int) -> None:
+    """Trains the decoder of `folder`'s autoencoder further, on latents as inexact as a diffusion model's.
+
+    The encoder stands still, and so do the latents: a UNet trained on them can be had before or after.
+    """
+    launch(_refine, ranks, folder, minutes)
+
+
 def _train(rank: Rank, folder: Path, minutes: float) -> None:
     torch.manual_seed(0)
     vae = build().to(memory_format=torch.channels_last)
-    optimiser = torch.optim.AdamW(vae.parameters(), lr=_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
-    budget, stream = Budget(minutes * 60), examples(1000 + rank.index)
-    steps, started = 0, time.monotonic()
+    _learn(rank, list(vae.parameters()), minutes, examples(1000 + rank.index), lambda pixels: _both_ways(vae, pixels))
+    if rank.leads:
+        vae.register_to_config(scaling_factor=_scaling(vae))
+        _write(vae, folder)
+
+
+def _refine(rank: Rank, folder: Path, minutes: float) -> None:
+    torch.manual_seed(rank.index)
+    vae = load(folder).to(memory_format=torch.channels_last)
+    vae.requires_grad_(False)
+    own = [*vae.post_quant_conv.parameters(), *vae.decoder.parameters()]
+    for parameter in own:
+        parameter.requires_grad_(True)
+    _learn(rank, own, minutes, examples(2000 + rank.index), lambda pixels: _back(vae, pixels))
+    if rank.leads:
+        _write(vae, folder)
+
+
+def _learn(
+    rank: Rank,
+    own: list[nn.Parameter],
+    minutes: float,
+    stream: Iterator[Example],
+    loss_of: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """Trains the parameters of one's `own` for `minutes`, annealed at their end."""
+    optimiser = torch.optim.AdamW(own, lr=_RATE, betas=(0.9, 0.98), weight_decay=1e-4)
+    budget, steps, started = Budget(minutes * 60), 0, time.monotonic()
     while (share := rank.total(budget.share()) / rank.size) < 1:
-        rate = _RATE * min(1.0, share / 0.02) * (0.5 + 0.5 * math.cos(math.pi * share))
+        for group in optimiser.param_groups:
+            group["lr"] = _RATE * min(1.0, share / 0.02) * (0.5 + 0.5 * math.cos(math.pi * share))
         until, made = time.monotonic() + _SYNC_SECONDS, 0
         while time.monotonic() < until:
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            pixels = torch.from_numpy(np.stack([e.pixels for e in itertools.islice(stream, _BATCH)]))
-            loss = _step(vae, optimiser, as_input(pixels))
+            pixels = as_input(torch.from_numpy(np.stack([e.pixels for e in itertools.islice(stream, _BATCH)])))
+            loss = _step(optimiser, own, loss_of(pixels))
             made += 1
-        rank.average(vae.parameters(), made)
+        rank.average(own, made)
         steps += made
         if rank.leads:
             print(f"{time.monotonic() - started:6.0f} s  {steps:6d} steps  loss {loss:.4f}", flush=True)
-    if rank.leads:
-        vae.register_to_config(scaling_factor=_scaling(vae))
-        vae.save_pretrained(folder / "vae")
-        print(f"psnr {psnr(vae):.2f} dB  scaling {vae.config['scaling_factor']:.3f}", flush=True)
+
+
+def _write(vae: Vae, folder: Path) -> None:
+    vae.save_pretrained(folder / "vae")
+    print(f"psnr {psnr(vae):.2f} dB  scaling {vae.config['scaling_factor']:.3f}", flush=True)
 
 
 def as_input(pixels: torch.Tensor) -> torch.Tensor:
@@ -82,17 +117,34 @@ def psnr(vae: Vae, count: int = 256) -> float:
     return float(10 * torch.log10(4 / functional.mse_loss(decoded, pixels)))
 
 
-def _step(vae: Vae, optimiser: torch.optim.Optimizer, pixels: torch.Tensor) -> float:
+def _both_ways(vae: Vae, pixels: torch.Tensor) -> torch.Tensor:
     with torch.autocast("cpu", torch.bfloat16):
         posterior = vae.encode(pixels).latent_dist
         decoded = vae.decode(posterior.sample()).sample.float()
+    divergence: torch.Tensor = posterior.kl().mean() / posterior.mean[0].numel()
+    return _unlikeness(decoded, pixels) + _KL_WEIGHT * divergence
+
+
+def _back(vae: Vae, pixels: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        latents = vae.encode(pixels).latent_dist.mode().float()
+    spread = torch.rand(len(latents), 1, 1, 1) * _INEXACT / vae.config["scaling_factor"]
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded = vae.decode(latents + spread * torch.randn_like(latents)).sample.float()
+    return _unlikeness(decoded, pixels)
+
+
+def _unlikeness(decoded: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:
     error = decoded - pixels
     edges = error.diff(dim=2).square().mean() + error.diff(dim=3).square().mean()
-    divergence = posterior.kl().mean() / posterior.mean[0].numel()
-    loss = error.abs().mean() + error.square().mean() + edges + _KL_WEIGHT * divergence
+    unlikeness: torch.Tensor = error.abs().mean() + error.square().mean() + edges
+    return unlikeness
+
+
+def _step(optimiser: torch.optim.Optimizer, own: list[nn.Parameter], loss: torch.Tensor) -> float:
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
+    loss.backward()  # type: ignore[no-untyped-call]
+    nn.utils.clip_grad_norm_(own, 1.0)
     optimiser.step()
     return float(loss.detach())
 
