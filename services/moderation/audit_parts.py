@@ -15,6 +15,7 @@ from services.moderation.checkpoints import CheckpointStore
 from services.moderation.erasure import Erasure
 from services.moderation.retention import Retention, RetentionSweeper
 from services.moderation.verification import Verification
+from services.moderation.wire_events import DECIDED
 
 
 class Audit:
@@ -26,7 +27,7 @@ class Audit:
         reader = AuditReader(database)
         self.checkpointing = Checkpointing(database, store)
         self.sweeper = RetentionSweeper(database, store, retention)
-        self.erasure = Erasure(database)
+        self.erasure = Erasure(database, lambda job_id: bus.signal(DECIDED + job_id))
         self.verification = Verification(reader, lambda: _anchors(reader, bus, store))
         self.service = AuditService(AuditParts(reader, self.verification, self.erasure))
         self._tasks = (

@@ -19,6 +19,7 @@ from mesh.validation import check
 from services.moderation import wire_audit
 from services.moderation.audit_store import AuditReader
 from services.moderation.erasure import Erasure
+from services.moderation.policy_changes import Who
 from services.moderation.verification import Verification
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -82,8 +83,8 @@ class AuditService(audit_service_pb2_grpc.AuditServiceServicer):
     async def EraseUser(self, request: pb2.EraseUserRequest, context: Context) -> pb2.EraseUserResponse:
         """See the contract."""
         check(request, wire_audit.ERASE_RULES)
-        actor, trace_id = principal().key_id, telemetry.current().trace_id
-        count = await self._parts.erasure.user(request.tenant, request.user, actor, trace_id)
+        who = Who(principal().key_id, telemetry.current().trace_id)
+        count = await self._parts.erasure.user(request.tenant, request.user, who)
         if count == 0:
             raise NotFound("nothing is kept of that user of the tenant", reason="USER_NOT_FOUND")
         return pb2.EraseUserResponse(records=count)

@@ -9,23 +9,19 @@ import sqlalchemy as sa
 
 from mesh.db import Database
 from mesh.errors import Aborted, FailedPrecondition, Internal
-from mesh.events import Event
 from mesh.ids import derived_id
-from mesh.outbox import append
-from mesh.telemetry import current
-from services.moderation import appeal_store, audit, report_store, takedown_store, wire_events
+from services.moderation import appeal_store, report_store, takedown_store
 from services.moderation.appeal_store import Appeal, Settled
-from services.moderation.audit import AuditEntry
+from services.moderation.closing import close, put_on_record, tell_settled
 from services.moderation.peers.assets import AssetFacts
 from services.moderation.policies import Strikes
 from services.moderation.policy_changes import Who
-from services.moderation.review_store import Shown, clock, locked, save, show
+from services.moderation.review_store import Shown, clock, locked, show
 from services.moderation.review_tables import REVIEWS
 from services.moderation.reviews import BY_TIME, Cause, Review, Ruling, State, decided
 from services.moderation.storage_orders import StorageOrders
 from services.moderation.store import keep_verdict, verdict_by_id
 from services.moderation.strike_store import give
-from services.moderation.tables import OUTBOX
 from services.moderation.takedown_store import Wish
 from services.moderation.verdicts import Category, Decision
 
@@ -100,8 +96,7 @@ def _decide(connection: sa.Connection, which: tuple[str, str], ruling: Ruling, w
         raise Aborted("the review was changed since it was read; claim it again and use its etag")
     case = _Case(review, ruling, who, strikes)
     outcome_id, content, record = _CONSEQUENCES[review.cause](connection, case)
-    closed = _close(connection, review, ruling, who.actor, outcome_id)
-    _tell_decided(connection, closed)
+    closed = close(connection, review, ruling, who.actor, outcome_id)
     record(connection, closed)
     return Done(show(connection, closed), content)
 
@@ -119,7 +114,7 @@ def _about_verdict(connection: sa.Connection, case: _Case) -> Consequence:
         raise Internal("the review's verdict is gone")
     verdict = keep_verdict(connection, decided(first, case.ruling, review.review_id))
     give(connection, verdict, case.strikes(review.tenant))
-    return verdict.verdict_id, "", lambda c, closed: _record(c, closed, case.who, verdict.subject.sha256)
+    return verdict.verdict_id, "", lambda c, closed: put_on_record(c, closed, case.who, verdict.subject.sha256)
 
 
 def _about_report(connection: sa.Connection, case: _Case) -> Consequence:
@@ -127,14 +122,14 @@ def _about_report(connection: sa.Connection, case: _Case) -> Consequence:
     report = report_store.by_id(connection, review.about)
     if ruling.decision is Decision.ALLOW:
         report_store.end(connection, report_store.P.report_id == review.about, report_store.DISMISSED)
-        return review.verdict_id, "", lambda c, closed: _record(c, closed, case.who, report.sha256)
+        return review.verdict_id, "", lambda c, closed: put_on_record(c, closed, case.who, report.sha256)
     asset = AssetFacts(report.asset_id, report.tenant, "PUBLISHED", "OUTPUT", report.sha256)
     wish = Wish(ruling.reason or Category.ILLEGAL, ruling.note)
     report_store.uphold(connection, report.sha256, case.who)
     taken = takedown_store.take_down(connection, asset, wish, case.who)
 
     def record(connection: sa.Connection, closed: Review) -> None:
-        _record(connection, closed, case.who, report.sha256)
+        put_on_record(connection, closed, case.who, report.sha256)
         takedown_store.record(connection, taken, case.who, ruling.note)
 
     return review.verdict_id, report.sha256, record
@@ -143,7 +138,7 @@ def _about_report(connection: sa.Connection, case: _Case) -> Consequence:
 def _about_appeal(connection: sa.Connection, case: _Case) -> Consequence:
     granted = case.ruling.decision is Decision.ALLOW
     settled = appeal_store.settle(connection, case.review.about, "", granted=granted, who=case.who)
-    _tell_settled(connection, settled)
+    tell_settled(connection, settled)
     standing = derived_id("vrd", case.review.about, "ALLOW") if granted else case.review.verdict_id
     appeal = replace(settled.appeal, answer=case.ruling.note)
     return standing, settled.content, lambda c, _: appeal_store.put_on_record(c, appeal, settled.verdict, case.who)
@@ -163,8 +158,8 @@ def _decide_appeal(connection: sa.Connection, appeal_id: str, answer: str, grant
     settled = appeal_store.settle(connection, appeal_id, answer, granted=granted, who=who)
     ruling = Ruling(Decision.ALLOW if granted else Decision.BLOCK, note=answer)
     standing = derived_id("vrd", appeal_id, "ALLOW") if granted else review.verdict_id
-    _tell_decided(connection, _close(connection, review, ruling, who.actor, standing))
-    _tell_settled(connection, settled)
+    close(connection, review, ruling, who.actor, standing)
+    tell_settled(connection, settled)
     appeal_store.put_on_record(connection, settled.appeal, settled.verdict, who)
     return settled
 
@@ -195,54 +190,6 @@ def _end_overdue(connection: sa.Connection, review: Review) -> Review:
     if first is None:
         raise Internal("the review's verdict is gone")
     verdict = keep_verdict(connection, decided(first, ruling, review.review_id, BY_TIME))
-    closed = _close(connection, review, ruling, "", verdict.verdict_id)
-    _tell_decided(connection, closed)
-    _record(connection, closed, Who("mesh", ""), first.subject.sha256)
+    closed = close(connection, review, ruling, "", verdict.verdict_id)
+    put_on_record(connection, closed, Who("mesh", ""), first.subject.sha256)
     return closed
-
-
-def _close(connection: sa.Connection, review: Review, ruling: Ruling, reviewer: str, outcome_id: str) -> Review:
-    return save(
-        connection,
-        review,
-        state=State.DECIDED if reviewer else State.EXPIRED,
-        reviewer=reviewer,
-        claim_us=0,
-        decision=ruling.decision,
-        reason=ruling.reason,
-        note=ruling.note,
-        text="",
-        outcome_id=outcome_id,
-        decide_us=clock(connection),
-    )
-
-
-def _record(connection: sa.Connection, closed: Review, who: Who, sha256: str) -> None:
-    decision = closed.decision.name if closed.decision is not None else ""
-    entry = AuditEntry(
-        action="REVIEW_DECIDED",
-        tenant=closed.tenant,
-        actor=who.actor,
-        user=closed.end_user,
-        trace_id=who.trace_id,
-        verdict_id=closed.outcome_id,
-        decision=decision,
-        scores=((closed.reason.value, 1.0, decision),) if closed.reason else (),
-        sha256=sha256,
-        job_id=closed.job_id,
-        asset_id=closed.asset_id,
-        note=closed.note,
-    )
-    audit.record(connection, entry)
-
-
-def _tell_decided(connection: sa.Connection, review: Review) -> None:
-    _tell(connection, wire_events.review_decided(review, current()))
-
-
-def _tell_settled(connection: sa.Connection, settled: Settled) -> None:
-    _tell(connection, wire_events.appeal_decided(settled.appeal, settled.verdict.subject, current()))
-
-
-def _tell(connection: sa.Connection, event: Event) -> None:
-    append(connection, OUTBOX, event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +10,26 @@ import sqlalchemy as sa
 
 from mesh.db import Database
 from services.moderation.audit import AuditEntry, record
+from services.moderation.audit_store import AuditReader
 from services.moderation.audit_tables import AUDIT_RECORDS
 from services.moderation.chain import emptied
+from services.moderation.policy_changes import Who
 from services.moderation.report_tables import REPORT_VOICES, REPORTS, STRIKES
 from services.moderation.review_tables import APPEALS, REVIEWS
+from services.moderation.reviews import State
 from services.moderation.tables import VERDICTS
+from services.moderation.withdrawing import withdraw
 
 BATCH = 500  # records emptied in one transaction, under one record of the erasure
 C = AUDIT_RECORDS.c
 
 Eraser = Callable[[sa.Connection, str, str], int]
+Tell = Callable[[str], Awaitable[None]]
+"""Lets the router know that a job waits for nobody any more; it may be lost."""
+
+
+async def nobody(_job_id: str) -> None:
+    """Tells nobody."""
 
 
 def _verdicts(connection: sa.Connection, tenant: str, user: str) -> int:
@@ -30,12 +40,14 @@ def _verdicts(connection: sa.Connection, tenant: str, user: str) -> int:
 
 
 def _reviews(connection: sa.Connection, tenant: str, user: str) -> int:
-    mine = sa.and_(REVIEWS.c.tenant == tenant, REVIEWS.c.end_user == user)
+    """What is open was opened after the others were withdrawn: its request came later than the erasure."""
+    ended = REVIEWS.c.state != State.OPEN.value
+    mine = sa.and_(REVIEWS.c.tenant == tenant, REVIEWS.c.end_user == user, ended)
     return connection.execute(sa.update(REVIEWS).where(mine).values(end_user="", text="", note="")).rowcount
 
 
 def _appeals(connection: sa.Connection, tenant: str, user: str) -> int:
-    mine = sa.and_(APPEALS.c.tenant == tenant, APPEALS.c.end_user == user)
+    mine = sa.and_(APPEALS.c.tenant == tenant, APPEALS.c.end_user == user, APPEALS.c.state != "OPEN")
     return connection.execute(sa.update(APPEALS).where(mine).values(end_user="", statement="", answer="")).rowcount
 
 
@@ -52,26 +64,39 @@ def _strikes(connection: sa.Connection, tenant: str, user: str) -> int:
     return connection.execute(sa.delete(STRIKES).where(mine)).rowcount
 
 
-# Every other table that keeps a user's id or words; each empties its rows and tells how many. Reviews come first: a
-# decision that is being made holds its review's row, and its verdict and strike are there once that can be had.
+# Every other table that keeps a user's id or words; each empties its rows and tells how many.
 ERASERS: tuple[Eraser, ...] = (_reviews, _appeals, _reports, _strikes, _verdicts)
 
 
 class Erasure:
-    """Erases users, and the texts whose retention has ended."""
+    """Erases users, and the texts whose retention has ended. tell: hears of jobs whose review was withdrawn."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, tell: Tell = nobody) -> None:
         self._database = database
+        self._reader = AuditReader(database)
+        self._tell = tell
 
-    async def user(self, tenant: str, user: str, actor: str, trace_id: str) -> int:
+    async def user(self, tenant: str, user: str, who: Who) -> int:
         """Erases the user everywhere; tells in how many records of the audit and rows elsewhere.
 
-        A batch is a transaction, so a process that dies in between has erased some; the call may be repeated.
+        First of all what waits for people is withdrawn: a decision that is being made holds its review's row, and its
+        verdict and strike are there once that can be had. A batch is a transaction, so a process that dies in between
+        has erased some; the call may be repeated. What the user does meanwhile is left to the next one.
         """
-        entry = AuditEntry(action="ERASED", tenant=tenant, actor=actor, trace_id=trace_id)
+        withdrawn = await self._withdraw(tenant, user, who)
         rest = await self._database.write(lambda c: sum(erase(c, tenant, user) for erase in ERASERS))
-        mine = sa.and_(C.tenant == tenant, C.end_user == user)
-        return rest + await self.where(mine, entry)
+        last = (await self._reader.head()).last
+        mine = sa.and_(C.tenant == tenant, C.end_user == user, C.sequence <= last)
+        entry = AuditEntry(action="ERASED", tenant=tenant, actor=who.actor, trace_id=who.trace_id)
+        return withdrawn + rest + await self.where(mine, entry)
+
+    async def _withdraw(self, tenant: str, user: str, who: Who) -> int:
+        total = 0
+        while ended := await self._database.write(lambda c: withdraw(c, tenant, user, who)):
+            total += len(ended)
+            for job_id in {review.job_id for review in ended if review.job_id}:
+                await self._tell(job_id)
+        return total
 
     async def where(self, which: sa.ColumnElement[bool], entry: AuditEntry) -> int:
         """Empties the records that `which` selects; each batch is told by an `entry` of its own."""

@@ -18,8 +18,8 @@ from services.moderation.review_store import Reviews
 from services.moderation.storage_orders import StorageOrders
 from services.moderation.strike_store import StrikeBook
 from services.moderation.taking_down import LookAlikes, TakingDown
+from services.moderation.wire_events import DECIDED
 
-DECIDED = "review-decided."  # the signal to the router; the job's id follows
 LOOK_S = 15.0  # between two looks for overdue reviews
 
 log = logger(__name__)

@@ -12,6 +12,8 @@ from services.moderation.appeal_store import GRANTED, Appeal
 from services.moderation.reviews import Review, State
 from services.moderation.verdicts import Decision, Subject
 
+DECIDED = "review-decided."  # the signal to the router; the job's id follows
+
 
 def review_requested(review: Review, place: TraceContext) -> Event:
     """A report or an appeal waits for a person."""

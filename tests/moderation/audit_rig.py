@@ -16,6 +16,7 @@ from services.moderation.audit_parts import Audit
 from services.moderation.audit_store import AuditReader, Row
 from services.moderation.audit_tables import AUDIT_RECORDS
 from services.moderation.checkpoints.disk import DiskCheckpoints
+from services.moderation.policy_changes import Who
 from services.moderation.retention import Retention
 from services.moderation.verification import Report
 from tests.schemas import migrated
@@ -64,7 +65,7 @@ class Rig:
         await self.audit.checkpointing.checkpoint()
 
     async def erase(self, user: str = "ann") -> int:
-        return await self.audit.erasure.user("acme", user, "operator", "")
+        return await self.audit.erasure.user("acme", user, Who("operator", ""))
 
     async def verify(self, first: int = 0) -> Report:
         return await self.audit.verification.run(first)

@@ -15,6 +15,7 @@ from mesh.outbox import Relay
 from services.moderation.anchors import AnchorName
 from services.moderation.audit import record
 from services.moderation.audit_tables import AUDIT_CHECKPOINTS
+from services.moderation.policy_changes import Who
 from services.moderation.retention import Retention
 from services.moderation.tables import OUTBOX
 from services.moderation.verification import PAGE
@@ -374,6 +375,6 @@ async def test_the_default_retention_may_be_the_shorter_one(audit: Rig) -> None:
 
 async def test_an_erasure_of_another_tenant_accounts_for_nothing(audit: Rig) -> None:
     await audit.database.write(lambda c: record(c, entry(11, tenant="other")))
-    await audit.audit.erasure.user("other", "ann", "operator", "")
+    await audit.audit.erasure.user("other", "ann", Who("operator", ""))
     await audit.sql(f"UPDATE audit_records SET {EMPTY}, erased_by = 12 WHERE sequence = 5")
     assert await audit.broken() == 5

@@ -18,6 +18,7 @@ from services.moderation.audit_tables import AUDIT_HEAD
 from services.moderation.chain import GENESIS
 from services.moderation.checkpoints import Checkpoint
 from services.moderation.checkpoints.base import name_of
+from services.moderation.policy_changes import Who
 from services.moderation.retention import DAY_US, Retention
 from services.moderation.tables import METADATA
 from tests.moderation.audit_rig import NO_BUS, entry
@@ -95,7 +96,7 @@ class World:
             if step == "append":
                 await self.database.write(lambda c, n=number, u=user: record(c, entry(n, u)))
             elif step == "erase":
-                await self.audit.erasure.user("acme", user, "operator", "")
+                await self.audit.erasure.user("acme", user, Who("operator", ""))
             elif step == "checkpoint":
                 await self.audit.checkpointing.checkpoint()
             else:

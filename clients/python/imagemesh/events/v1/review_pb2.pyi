@@ -31,7 +31,7 @@ class _ReviewOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReviewO
     REVIEW_OUTCOME_BLOCKED: _ReviewOutcome.ValueType  # 2
     """Block it."""
     REVIEW_OUTCOME_EXPIRED: _ReviewOutcome.ValueType  # 3
-    """Nobody decided in time, which blocks it."""
+    """Nobody decided in time, or its user was erased; either blocks it."""
 
 class ReviewOutcome(_ReviewOutcome, metaclass=_ReviewOutcomeEnumTypeWrapper):
     """What a person decided."""
@@ -43,7 +43,7 @@ REVIEW_OUTCOME_ALLOWED: ReviewOutcome.ValueType  # 1
 REVIEW_OUTCOME_BLOCKED: ReviewOutcome.ValueType  # 2
 """Block it."""
 REVIEW_OUTCOME_EXPIRED: ReviewOutcome.ValueType  # 3
-"""Nobody decided in time, which blocks it."""
+"""Nobody decided in time, or its user was erased; either blocks it."""
 Global___ReviewOutcome: _TypeAlias = ReviewOutcome  # noqa: Y015
 
 @_typing.final

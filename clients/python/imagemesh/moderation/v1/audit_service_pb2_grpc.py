@@ -87,7 +87,8 @@ class AuditServiceServicer:
 
     def EraseUser(self, request, context):
         """Erases a user's id, texts, the texts' hashes and notes from the audit and the verdicts; the chain stays valid, and
-        the erasure is recorded without the user's id.
+        the erasure is recorded without the user's id. What waits for people about the user is withdrawn first: open reviews
+        expire, which blocks what they are about, and open appeals are denied. It may be repeated.
         Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (USER_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

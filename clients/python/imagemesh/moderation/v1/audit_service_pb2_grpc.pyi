@@ -47,7 +47,8 @@ class AuditServiceStub:
     """
     EraseUser: _grpc.UnaryUnaryMultiCallable[_audit_service_pb2.EraseUserRequest, _audit_service_pb2.EraseUserResponse]
     """Erases a user's id, texts, the texts' hashes and notes from the audit and the verdicts; the chain stays valid, and
-    the erasure is recorded without the user's id.
+    the erasure is recorded without the user's id. What waits for people about the user is withdrawn first: open reviews
+    expire, which blocks what they are about, and open appeals are denied. It may be repeated.
     Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (USER_NOT_FOUND).
     """
 
@@ -70,7 +71,8 @@ class AuditServiceAsyncStub(AuditServiceStub):
     """
     EraseUser: _aio.UnaryUnaryMultiCallable[_audit_service_pb2.EraseUserRequest, _audit_service_pb2.EraseUserResponse]  # type: ignore[assignment]
     """Erases a user's id, texts, the texts' hashes and notes from the audit and the verdicts; the chain stays valid, and
-    the erasure is recorded without the user's id.
+    the erasure is recorded without the user's id. What waits for people about the user is withdrawn first: open reviews
+    expire, which blocks what they are about, and open appeals are denied. It may be repeated.
     Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (USER_NOT_FOUND).
     """
 
@@ -114,7 +116,8 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_audit_service_pb2.EraseUserResponse, _abc.Awaitable[_audit_service_pb2.EraseUserResponse]]:
         """Erases a user's id, texts, the texts' hashes and notes from the audit and the verdicts; the chain stays valid, and
-        the erasure is recorded without the user's id.
+        the erasure is recorded without the user's id. What waits for people about the user is withdrawn first: open reviews
+        expire, which blocks what they are about, and open appeals are denied. It may be repeated.
         Errors: INVALID_ARGUMENT (INVALID_FIELD); NOT_FOUND (USER_NOT_FOUND).
         """
 

@@ -94,8 +94,8 @@ class ModerationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ModerateImage(self, request, context):
-        """Judges one picture. An asset's bytes are read from storage, also while it is quarantined; the verdict is bound to
-        the hash of the bytes that were read. A repeat with the same content, asset, job, safety and policy version answers
+        """Judges one picture, beside what the job's texts said: have those judged first. An asset's bytes are read from
+        storage, also while it is quarantined; the verdict is bound to the hash of the bytes that were read. A repeat with the same content, asset, job, safety and policy version answers
         the stored verdict, unless a hash was blocked since.
         Errors: INVALID_ARGUMENT (INVALID_FIELD, IMAGE_UNREADABLE, IMAGE_TOO_LARGE), NOT_FOUND (ASSET_NOT_FOUND),
         UNAVAILABLE (PEER_UNAVAILABLE) while storage does not answer.

@@ -42,8 +42,8 @@ class ModerationServiceStub:
     Errors: INVALID_ARGUMENT (INVALID_FIELD).
     """
     ModerateImage: _grpc.UnaryUnaryMultiCallable[_moderation_service_pb2.ModerateImageRequest, _moderation_service_pb2.ModerateImageResponse]
-    """Judges one picture. An asset's bytes are read from storage, also while it is quarantined; the verdict is bound to
-    the hash of the bytes that were read. A repeat with the same content, asset, job, safety and policy version answers
+    """Judges one picture, beside what the job's texts said: have those judged first. An asset's bytes are read from
+    storage, also while it is quarantined; the verdict is bound to the hash of the bytes that were read. A repeat with the same content, asset, job, safety and policy version answers
     the stored verdict, unless a hash was blocked since.
     Errors: INVALID_ARGUMENT (INVALID_FIELD, IMAGE_UNREADABLE, IMAGE_TOO_LARGE), NOT_FOUND (ASSET_NOT_FOUND),
     UNAVAILABLE (PEER_UNAVAILABLE) while storage does not answer.
@@ -98,8 +98,8 @@ class ModerationServiceAsyncStub(ModerationServiceStub):
     Errors: INVALID_ARGUMENT (INVALID_FIELD).
     """
     ModerateImage: _aio.UnaryUnaryMultiCallable[_moderation_service_pb2.ModerateImageRequest, _moderation_service_pb2.ModerateImageResponse]  # type: ignore[assignment]
-    """Judges one picture. An asset's bytes are read from storage, also while it is quarantined; the verdict is bound to
-    the hash of the bytes that were read. A repeat with the same content, asset, job, safety and policy version answers
+    """Judges one picture, beside what the job's texts said: have those judged first. An asset's bytes are read from
+    storage, also while it is quarantined; the verdict is bound to the hash of the bytes that were read. A repeat with the same content, asset, job, safety and policy version answers
     the stored verdict, unless a hash was blocked since.
     Errors: INVALID_ARGUMENT (INVALID_FIELD, IMAGE_UNREADABLE, IMAGE_TOO_LARGE), NOT_FOUND (ASSET_NOT_FOUND),
     UNAVAILABLE (PEER_UNAVAILABLE) while storage does not answer.
@@ -163,8 +163,8 @@ class ModerationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _moderation_service_pb2.ModerateImageRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_moderation_service_pb2.ModerateImageResponse, _abc.Awaitable[_moderation_service_pb2.ModerateImageResponse]]:
-        """Judges one picture. An asset's bytes are read from storage, also while it is quarantined; the verdict is bound to
-        the hash of the bytes that were read. A repeat with the same content, asset, job, safety and policy version answers
+        """Judges one picture, beside what the job's texts said: have those judged first. An asset's bytes are read from
+        storage, also while it is quarantined; the verdict is bound to the hash of the bytes that were read. A repeat with the same content, asset, job, safety and policy version answers
         the stored verdict, unless a hash was blocked since.
         Errors: INVALID_ARGUMENT (INVALID_FIELD, IMAGE_UNREADABLE, IMAGE_TOO_LARGE), NOT_FOUND (ASSET_NOT_FOUND),
         UNAVAILABLE (PEER_UNAVAILABLE) while storage does not answer.

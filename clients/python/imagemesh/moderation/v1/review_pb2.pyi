@@ -34,7 +34,7 @@ class _ReviewStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReviewSta
     REVIEW_STATE_DECIDED: _ReviewState.ValueType  # 3
     """It is decided."""
     REVIEW_STATE_EXPIRED: _ReviewState.ValueType  # 4
-    """Nobody decided in time; what it was about stays blocked."""
+    """Nobody decided in time, or its user was erased; what it was about stays blocked."""
 
 class ReviewState(_ReviewState, metaclass=_ReviewStateEnumTypeWrapper):
     """Where a review stands."""
@@ -48,7 +48,7 @@ REVIEW_STATE_CLAIMED: ReviewState.ValueType  # 2
 REVIEW_STATE_DECIDED: ReviewState.ValueType  # 3
 """It is decided."""
 REVIEW_STATE_EXPIRED: ReviewState.ValueType  # 4
-"""Nobody decided in time; what it was about stays blocked."""
+"""Nobody decided in time, or its user was erased; what it was about stays blocked."""
 Global___ReviewState: _TypeAlias = ReviewState  # noqa: Y015
 
 class _Severity:
