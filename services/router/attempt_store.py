@@ -80,6 +80,7 @@ class NewAttempt:
     """An order about to be placed. indices: the pictures it owes; worst_micros: its cost if everything goes wrong.
 
     dropped: fields of the spec that it leaves out. account: the provider's account in the catalog.
+    provider_request_id: the provider's id of the request, where that is known before it is sent.
     """
 
     attempt_id: str
@@ -91,6 +92,7 @@ class NewAttempt:
     worst_micros: int
     dropped: tuple[str, ...] = ()
     account: str = ""
+    provider_request_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ def _begin(connection: sa.Connection, lease: Lease, attempt: NewAttempt) -> int:
         "indices": ",".join(map(str, attempt.indices)),
         "dropped": ",".join(attempt.dropped),
         "account": attempt.account,
+        "provider_request_id": attempt.provider_request_id,
         "images": b"",
         "error": b"",
         "worst_micros": attempt.worst_micros,

@@ -27,15 +27,19 @@ class OrderListener:
     """A `providers.base.Listener`: stores the provider's id, keeps it at hand, and passes progress on."""
 
     def __init__(self, store: Callable[[Placed], Awaitable[None]], watcher: Watcher, placed: Placed) -> None:
-        """`store` writes down where the order is; `placed` is what is known of that already."""
+        """`store` writes down where the order is; `placed` is what is known of that already.
+
+        `sent`: whether the order may have gone out; before that, nobody has drawn or billed anything.
+        """
         self._store = store
         self._watcher = watcher
         self._called_back = asyncio.Event()
         self.placed = placed
+        self.sent = bool(placed.request_id)
 
     async def accepted(self, provider_request_id: str) -> None:
         """See `Listener`."""
-        self.placed = replace(self.placed, request_id=provider_request_id)
+        self.sent, self.placed = True, replace(self.placed, request_id=provider_request_id)
         await self._store(self.placed)
 
     def chosen(self, account: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
-from mesh.errors import Aborted, FailedPrecondition, InvalidArgument, MeshError, ResourceExhausted, Unavailable
+from mesh.errors import MeshError, Unavailable
 from mesh.ids import new_id
 from services.router.attempt_store import AttemptEnd, AttemptStore, NewAttempt
 from services.router.call_backs import CallBackAddress
@@ -16,32 +16,16 @@ from services.router.calls import Order, choice_of, provider_call, sources_of
 from services.router.candidates import Candidate
 from services.router.choices import Choice, Delivered, Failed
 from services.router.jobs import AttemptState
-from services.router.leases import Attempt
+from services.router.leases import Attempt, LeaseLost
 from services.router.listening import OrderListener, Placed
+from services.router.order_errors import canceled, never_sent, public_error
 from services.router.peers.storage import Storage
 from services.router.providers.base import Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import Charge, ErrorKind, ProviderError, of_placed, treatment
-from services.router.runs import KIND, Paid, Run
+from services.router.runs import Paid, Run
 
 WRITE_PAUSE = 0.25
 """Seconds between tries to write down a delivery while the database is busy."""
-
-ERRORS: Mapping[ErrorKind, type[MeshError]] = {
-    ErrorKind.BAD_REQUEST: InvalidArgument,
-    ErrorKind.REFUSED: FailedPrecondition,
-    ErrorKind.QUOTA: ResourceExhausted,
-    ErrorKind.RATE_LIMITED: ResourceExhausted,
-    ErrorKind.UNKNOWN_OUTCOME: Aborted,
-}
-"""The canonical error that an attempt shows, by class; the others are Unavailable."""
-
-
-def public_error(error: ProviderError, replay_safe: bool) -> MeshError:
-    """The failure as the attempt shows it; its class stays readable for later runs."""
-    shown = ERRORS.get(error.kind, Unavailable)
-    reason = treatment(error.kind, replay_safe=replay_safe).reason
-    return shown(error.message, reason=reason, retry_after=error.retry_after, metadata={KIND: error.kind.value})
-
 
 T = TypeVar("T")
 _Calling = Callable[[OrderListener], Awaitable[ProviderResult]]
@@ -97,7 +81,6 @@ class Orders:
         await self._attempts.begin(run.lease, _row(order))
         call = replace(
             provider_call(order, sources, run.ends),
-            before_sending=lambda: run.require_lease(self._how.lease_margin),
             callback_url=self._how.address(choice.provider, order.attempt_id),
         )
         return await self._settled(order, lambda listener: self._submit(order, call, listener))
@@ -128,19 +111,20 @@ class Orders:
                 await self._call_off(run, attempt)
 
     async def _call_off(self, run: Run, attempt: Attempt) -> None:
-        off = await self._canceled_there(attempt) or attempt.replay_safe
-        end = AttemptEnd(AttemptState.CANCELED if off else AttemptState.UNKNOWN, failure=_canceled())
+        free = True if attempt.replay_safe else await self._canceled_there(attempt)
+        state = AttemptState.UNKNOWN if free is None else AttemptState.CANCELED
+        end = AttemptEnd(state, failure=canceled(), cost_micros=attempt.worst_micros if free is False else 0)
         await self._surely(run, lambda: self._attempts.finish(run.lease, attempt.attempt_id, end))
 
-    async def _canceled_there(self, attempt: Attempt) -> bool:
+    async def _canceled_there(self, attempt: Attempt) -> bool | None:
+        """Whether that was in time to cost nothing; None: it cannot be done, and the outcome is unknown."""
         provider = self._providers.get(attempt.provider)
         if provider is None or not (provider.capabilities.cancelable and attempt.provider_request_id):
-            return False
+            return None
         try:
-            await provider.at(attempt.account).cancel(attempt.provider_request_id)
+            return await provider.at(attempt.account).cancel(attempt.provider_request_id)
         except ProviderError:
-            return False
-        return True
+            return None
 
     async def succeeded(self, run: Run, delivered: Delivered, images: bytes, count: int) -> None:
         """The pictures of a delivery are stored: so many of them, as `images`."""
@@ -169,9 +153,13 @@ class Orders:
         return await self._failed(order, ProviderError(ErrorKind.BROKEN_ANSWER, message))
 
     async def _submit(self, order: Order, call: ProviderCall, listener: OrderListener) -> ProviderResult:
+        def last_check() -> None:
+            order.run.require_lease(self._how.lease_margin)
+            listener.sent = True
+
         order.run.require_lease(self._how.lease_margin)
         try:
-            return await order.provider.submit(call, listener)
+            return await order.provider.submit(replace(call, before_sending=last_check), listener)
         except ProviderError as error:
             told = await self._called_back_with(order, error) if not listener.placed.request_id else ""
             if not told:
@@ -198,9 +186,9 @@ class Orders:
             error = of_placed(failure, listener.placed.request_id)
             await self._stop_waiting(order, error, listener.placed.account)
             return await self._failed(order, error)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, LeaseLost):
             with contextlib.suppress(MeshError):  # the lease may be lost; the next holder sees an unfinished order
-                await self._broken_off(order, listener.placed)
+                await self._broken_off(order, listener)
             raise
         finally:
             del self._listening[order.attempt_id]
@@ -232,14 +220,17 @@ class Orders:
         await self._surely(order.run, lambda: self._attempts.finish(order.run.lease, order.attempt_id, end))
         return Failed(order.candidate.provider, order.candidate.model, error.kind, error.message, error.retry_after)
 
-    async def _broken_off(self, order: Order, placed: Placed) -> None:
-        """The task was canceled: an order that can be taken up or called off by its id is left to who comes next."""
-        can = order.provider.capabilities
-        if placed.request_id and (can.resumable or can.cancelable):
-            await self._identify(order, placed)  # the cancel may have come before it was stored
-        else:
-            state = AttemptState.CANCELED if can.replay_safe else AttemptState.UNKNOWN
-            await self._attempts.finish(order.run.lease, order.attempt_id, AttemptEnd(state, failure=_canceled()))
+    async def _broken_off(self, order: Order, listener: OrderListener) -> None:
+        """The task was stopped: an order that can be taken up or called off by its id is left to who comes next."""
+        can, placed = order.provider.capabilities, listener.placed
+        request_id = placed.request_id or order.provider.order_id(order.attempt_id)
+        if listener.sent and request_id and (can.resumable or can.cancelable):
+            await self._identify(order, replace(placed, request_id=request_id))  # the stop may have come before that
+            return
+        end = AttemptEnd(AttemptState.CANCELED, failure=canceled() if listener.sent else never_sent())
+        if listener.sent and not can.replay_safe:
+            end = AttemptEnd(AttemptState.UNKNOWN, failure=canceled())
+        await self._attempts.finish(order.run.lease, order.attempt_id, end)
 
     async def _surely(self, run: Run, tried: Callable[[], Awaitable[T]]) -> T:
         """Writes a fact that only this run knows, or reads, again and again while the lease lasts."""
@@ -286,8 +277,5 @@ def _row(order: Order) -> NewAttempt:
         worst_micros=order.worst_micros,
         dropped=order.candidate.dropped,
         account=order.account,
+        provider_request_id=order.provider.order_id(order.attempt_id),
     )
-
-
-def _canceled() -> MeshError:
-    return Aborted("the job was canceled while the provider drew", reason="CANCELED")

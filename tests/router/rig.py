@@ -219,6 +219,7 @@ class ScriptedProvider(Provider):
         return self._can
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
+        call.before_sending()
         async with self.asked:
             self.calls.append(call)
             self.asked.notify_all()

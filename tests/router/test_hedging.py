@@ -44,13 +44,15 @@ class Slow(ScriptedProvider):
         super().__init__(name)
         self._can = replace(self._can, cancelable=cancelable)
         self.canceled: list[str] = []
+        self.in_time = True
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
         await listener.accepted("vendor-1")
         return await super().submit(call, listener)
 
-    async def cancel(self, provider_request_id: str) -> None:
+    async def cancel(self, provider_request_id: str) -> bool:
         self.canceled.append(provider_request_id)
+        return self.in_time
 
 
 @pytest.fixture

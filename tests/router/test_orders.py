@@ -12,7 +12,7 @@ from imagemesh.router.v1 import job_pb2
 
 from mesh.errors import Unavailable
 from services.router.call_back_store import CallBackStore, Fact
-from services.router.leases import Ended, Lease
+from services.router.leases import Ended, Lease, LeaseLost
 from services.router.providers.base import Listener, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.tables import attempts, jobs
@@ -33,14 +33,23 @@ class Slow(ScriptedProvider):
         self.resumed: list[tuple[str, float]] = []
         self.canceled: list[str] = []
         self.cancel_fails = False
+        self.in_time = True
+        self.chosen_id = ""
+        self.before = False
+        """Whether it hangs before the request goes out."""
         self.asking_fails: ErrorKind | None = None
         self.instead: Callable[[ProviderCall], Awaitable[ProviderResult]] | None = None
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
         self.calls.append(call)
+        if self.before:
+            self.accepted.set()
+            await self.ready.wait()
+        call.before_sending()
         if self.instead is not None:
             return await self.instead(call)
-        await listener.accepted("vendor-1")
+        if not self.chosen_id:
+            await listener.accepted("vendor-1")
         self.accepted.set()
         await self.ready.wait()
         if self.asking_fails is not None:
@@ -51,10 +60,14 @@ class Slow(ScriptedProvider):
         self.resumed.append((provider_request_id, call.timeout))
         return self._draw(call, "draw")
 
-    async def cancel(self, provider_request_id: str) -> None:
+    def order_id(self, attempt_id: str) -> str:
+        return self.chosen_id
+
+    async def cancel(self, provider_request_id: str) -> bool:
         self.canceled.append(provider_request_id)
         if self.cancel_fails:
             raise ProviderError(ErrorKind.OVERLOADED, "not now")
+        return self.in_time
 
 
 @pytest.fixture
@@ -89,16 +102,81 @@ async def test_stopping_leaves_an_order_with_an_id_to_the_next_worker(rig: Rig) 
     assert (await rig.record(job_id)).state == "SUCCEEDED"
 
 
-@pytest.mark.parametrize(("fails", "state"), [(False, "CANCELED"), (True, "UNKNOWN")])
-async def test_a_cancel_calls_the_order_off_at_its_provider(rig: Rig, fails: bool, state: str) -> None:
-    slow(rig).cancel_fails = fails
-    desk = Desk(rig)
-    job_id = await rig.submit()
+async def canceled_while_it_waits(desk: Desk) -> None:
+    job_id = await desk.rig.submit()
     async with desk.working() as worker:
         await _cancel(desk, worker, job_id)
         await desk.until_state("CANCELED")
+
+
+@pytest.mark.parametrize(
+    ("fails", "in_time", "state", "cost"),
+    [(False, True, "CANCELED", 0), (False, False, "CANCELED", 20_000), (True, True, "UNKNOWN", 0)],
+)
+async def test_a_cancel_calls_the_order_off_at_its_provider(
+    rig: Rig, fails: bool, in_time: bool, state: str, cost: int
+) -> None:
+    slow(rig).cancel_fails, slow(rig).in_time = fails, in_time
+    await canceled_while_it_waits(Desk(rig))
     assert slow(rig).canceled == ["vendor-1"]
-    assert [row.state for row in await rig.stores.rows(attempts)] == [state]
+    assert [(row.state, row.cost_micros) for row in await rig.stores.rows(attempts)] == [(state, cost)]
+    assert ("HOLD" in [kind for kind, _ in await rig.stores.kinds()]) is fails
+
+
+async def test_an_order_that_was_never_sent_holds_nothing_when_its_job_is_canceled(rig: Rig) -> None:
+    slow(rig).before = True
+    await canceled_while_it_waits(Desk(rig))
+    assert slow(rig).canceled == []
+    assert [(row.state, row.cost_micros) for row in await rig.stores.rows(attempts)] == [("CANCELED", 0)]
+    assert "HOLD" not in [kind for kind, _ in await rig.stores.kinds()]
+
+
+async def test_an_order_that_a_stopping_worker_never_sent_is_placed_at_the_same_provider_again(rig: Rig) -> None:
+    vendor, desk = slow(rig), Desk(rig)
+    vendor.before = True
+    await rig.submit()
+    await stop_while_drawing(desk)
+    vendor.ready.set()
+    async with desk.working(owner="w2"):
+        await desk.until_state("SUCCEEDED")
+    told = [(row.provider, row.state) for row in await rig.stores.rows(attempts)]
+    assert told == [("one", "CANCELED"), ("one", "SUCCEEDED")]
+    assert "HOLD" not in [kind for kind, _ in await rig.stores.kinds()]
+
+
+async def test_an_order_that_the_lease_no_longer_covers_is_not_sent_and_holds_nothing(rig: Rig) -> None:
+    vendor = slow(rig)
+    vendor.before = True
+    await rig.submit()
+    walking = asyncio.create_task(rig.walk(await rig.claim()))
+    await vendor.accepted.wait()
+    rig.grip.left = 0.5
+    vendor.ready.set()
+    with pytest.raises(LeaseLost):
+        await walking
+    assert [row.state for row in await rig.stores.rows(attempts)] == ["CANCELED"]
+    assert "HOLD" not in [kind for kind, _ in await rig.stores.kinds()]
+
+
+async def test_an_order_whose_id_we_choose_is_taken_up_although_no_answer_came(rig: Rig) -> None:
+    vendor = slow(rig)
+    vendor.chosen_id = "chosen-1"
+    desk = Desk(rig)
+    await rig.submit()
+    walking = asyncio.create_task(rig.walk(await rig.claim(lease_s=0.0)))
+    await vendor.accepted.wait()
+    async with desk.working(owner="w2"):  # as if the first worker were dead
+        await desk.until_state("SUCCEEDED")
+    walking.cancel()
+    assert [request_id for request_id, _ in vendor.resumed] == ["chosen-1"]
+    assert [(row.state, row.provider) for row in await rig.stores.rows(attempts)] == [("SUCCEEDED", "one")]
+
+
+async def test_an_order_whose_id_we_choose_is_called_off_although_no_answer_came(rig: Rig) -> None:
+    slow(rig).chosen_id = "chosen-1"
+    await canceled_while_it_waits(Desk(rig))
+    assert slow(rig).canceled == ["chosen-1"]
+    assert [row.state for row in await rig.stores.rows(attempts)] == ["CANCELED"]
 
 
 async def _cancel(desk: Desk, worker: Worker, job_id: str) -> None:

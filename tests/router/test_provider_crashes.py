@@ -39,6 +39,11 @@ def asynchronous() -> list[str]:
     return list(names.values())
 
 
+NAMED_BY_US = ["comfyui"]
+"""Vendors that take our id of an order, so that it can be asked about although no answer came."""
+NAMED_BY_THEM = [name for name in asynchronous() if name not in NAMED_BY_US]
+
+
 @dataclass
 class Crash:
     """A worker was killed; what it left."""
@@ -98,7 +103,7 @@ async def _kill(url: str, folder: Path, name: str, origin: str, moment: str) -> 
         await process.wait()
 
 
-@pytest.mark.parametrize("name", asynchronous())
+@pytest.mark.parametrize("name", NAMED_BY_THEM)
 async def test_killed_before_the_post_the_vendor_has_nothing(name: str, tmp_path: Path) -> None:
     async with killed(name, "before_post", tmp_path) as crash:
         job = await crash.go_on()
@@ -107,7 +112,30 @@ async def test_killed_before_the_post_the_vendor_has_nothing(name: str, tmp_path
         assert await crash.orders() == [("one", "UNKNOWN"), ("two", "SUCCEEDED")]
 
 
-@pytest.mark.parametrize("name", asynchronous())
+@pytest.mark.parametrize("name", NAMED_BY_US)
+async def test_killed_before_the_post_a_vendor_that_takes_our_id_knows_nothing_and_is_asked_to_draw(
+    name: str, tmp_path: Path
+) -> None:
+    async with killed(name, "before_post", tmp_path) as crash:
+        going_on = asyncio.create_task(crash.go_on())
+        await crash.harness.until_asked(PROMPT)
+        await crash.harness.release(PROMPT)
+        assert (await going_on).state == "SUCCEEDED"
+        assert crash.accepted == 1
+        assert await crash.orders() == [("one", "FAILED"), ("one", "SUCCEEDED")]
+        assert "HOLD" not in [kind for kind, _ in await crash.rig.stores.kinds()]
+
+
+@pytest.mark.parametrize("name", NAMED_BY_US)
+async def test_killed_after_the_vendor_accepted_an_order_under_our_id_is_taken_up(name: str, tmp_path: Path) -> None:
+    async with killed(name, "accepted", tmp_path) as crash:
+        await crash.harness.release(PROMPT)
+        assert (await crash.go_on()).state == "SUCCEEDED"
+        assert crash.accepted == 1
+        assert await crash.orders() == [("one", "SUCCEEDED")]
+
+
+@pytest.mark.parametrize("name", NAMED_BY_THEM)
 async def test_killed_after_the_vendor_accepted_it_is_not_ordered_there_again(name: str, tmp_path: Path) -> None:
     async with killed(name, "accepted", tmp_path, fallback=False) as crash:
         job = await crash.go_on()

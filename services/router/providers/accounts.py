@@ -86,6 +86,10 @@ class Accounts(Provider):
         """See `Provider.resume`; at the account of `call.account`."""
         return await self.at(call.account).resume(call, provider_request_id, listener)
 
+    def order_id(self, attempt_id: str) -> str:
+        """See `Provider.order_id`; none where several accounts might have taken the order, and only one knows it."""
+        return self._first.provider.order_id(attempt_id) if len(self._members) == 1 else ""
+
     def at(self, account: str) -> Provider:
         """See `Provider.at`; the first account where the name is not known any more."""
         return self._members.get(account, self._first).provider.at(account)

@@ -194,7 +194,7 @@ class ProviderCall:
     account: str = ""
     """The account that took the order, when it is taken up again; empty: not known, or not yet."""
     before_sending: Callable[[], None] = _go_ahead
-    """Called after every wait of ours and last before the adapter; raises when the request must not go out any more."""
+    """Right before the request that orders, after every wait and upload: raises when that must not go out any more."""
 
 
 @dataclass(frozen=True)
@@ -268,8 +268,12 @@ class Provider(ABC):
         """Take up a request that was accepted under this id. Only with `Capabilities.resumable`."""
         raise ProviderError(ErrorKind.UNKNOWN_OUTCOME, f"{self.name} cannot take up a request again")
 
-    async def cancel(self, provider_request_id: str) -> None:
-        """Call off a request by its id; nothing happens when it has ended. Only with `Capabilities.cancelable`."""
+    def order_id(self, attempt_id: str) -> str:
+        """The id that an order for this attempt will have there, where we choose it; empty: the provider does."""
+        return ""
+
+    async def cancel(self, provider_request_id: str) -> bool:
+        """Call off a request by its id; False when that was too late to cost nothing. Only with `cancelable`."""
         raise ProviderError(ErrorKind.BAD_REQUEST, f"{self.name} cannot call off a request")
 
     async def check(self) -> str:

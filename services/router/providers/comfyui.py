@@ -38,7 +38,15 @@ from services.router.providers.base import (
     ProviderCall,
     ProviderResult,
 )
-from services.router.providers.comfyui_answers import Question, error_of, ids, picture_at, seed_at, usage_of
+from services.router.providers.comfyui_answers import (
+    Question,
+    error_of,
+    ids,
+    picture_at,
+    seed_at,
+    succeeded,
+    usage_of,
+)
 from services.router.providers.comfyui_graphs import (
     FACTORS,
     Nodes,
@@ -119,13 +127,18 @@ class ComfyUi(Provider):
         async with self._telling.about(provider_request_id, self._socket(provider_request_id), listener):
             return await self._wait(order, provider_request_id, listener, ends)
 
-    async def cancel(self, provider_request_id: str) -> None:
+    def order_id(self, attempt_id: str) -> str:
+        """See `order_id_of`."""
+        return order_id_of(attempt_id)
+
+    async def cancel(self, provider_request_id: str) -> bool:
         """Out of the queue; the drawing is interrupted only when it is this order's."""
         await self._tell("queue", {"delete": [provider_request_id]})
         running = (await self._asked("queue")).get("queue_running")
         if provider_request_id in ids(running):
             # Servers since 2025 look at the id themselves; older ones stop what runs, which was ours a moment ago.
             await self._tell("interrupt", {"prompt_id": provider_request_id})
+        return not succeeded((await self._asked(f"history/{provider_request_id}")).get(provider_request_id))
 
     async def check(self) -> str:
         """Its version and how many orders wait."""

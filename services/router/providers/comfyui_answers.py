@@ -79,6 +79,11 @@ def messages(entry: Body) -> Iterator[tuple[str, Body]]:
             yield str(item[0]), item[1]
 
 
+def succeeded(entry: object) -> bool:
+    """Whether an entry of the history, where there is one, is of an order that was drawn to its end."""
+    return isinstance(entry, dict) and any(name == "execution_success" for name, _ in messages(entry))
+
+
 def picture_at(entry: Body, node: str) -> str:
     """The query by which the node's first picture is fetched.
 

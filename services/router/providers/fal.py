@@ -116,13 +116,14 @@ class Fal(Provider):
         result = await self._wait(call, order_id, listener, ends)
         return replace(result, provider_request_id=provider_request_id)
 
-    async def cancel(self, provider_request_id: str) -> None:
+    async def cancel(self, provider_request_id: str) -> bool:
         """Take it out of the queue, or stop it; 400 says that it has ended."""
         url = f"{self._base}/{provider_request_id}/cancel"
         with asking():
             answer = await self._http.send(HttpRequest("PUT", url, SHORT_TIMEOUT, self._headers()))
         if answer.status not in (200, 202, 400):
             raise error_of(answer)
+        return answer.status != 400
 
     async def check(self) -> str:
         """The account's credits; with a key that may not see them, whether it is accepted."""

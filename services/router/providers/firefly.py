@@ -87,10 +87,11 @@ class Firefly(Provider):
         """Poll on."""
         return await self._wait(call, provider_request_id, listener, asyncio.get_running_loop().time() + call.timeout)
 
-    async def cancel(self, provider_request_id: str) -> None:
+    async def cancel(self, provider_request_id: str) -> bool:
         """Call the job off; one that has ended, or is no longer known, stays as it is."""
         url = self._job_url(provider_request_id).replace("/status/", "/cancel/", 1)
-        await self._asked("PUT", url, (200, 202, 204, 404, 409, 410))
+        answer = await self._asked("PUT", url, (200, 202, 204, 404, 409, 410))
+        return answer.status < 300
 
     async def check(self) -> str:
         """How many custom models the organisation has."""

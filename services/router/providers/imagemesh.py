@@ -97,6 +97,7 @@ class OwnEngine(Provider):
 
     async def submit(self, call: ProviderCall, listener: Listener) -> ProviderResult:
         """Follow the stream to its summary."""
+        call.before_sending()
         with _translated():
             stream = self._stub.Generate(_request(call), timeout=call.timeout, metadata=as_tenant(call.tenant))
             try:

@@ -38,7 +38,7 @@ from services.router.providers.base import (
 from services.router.providers.http import HttpAnswer, HttpClient, HttpRequest, Part
 from services.router.providers.inputs import Dialects, inputs_of
 from services.router.providers.polling import Order, Pace, poll
-from services.router.providers.replicate_answers import addresses, error_of, filtered, final, usage_of
+from services.router.providers.replicate_answers import UNBILLED, addresses, error_of, filtered, final, usage_of
 from services.router.providers.replicate_models import CAPABILITIES, DIALECTS, MODELS
 from services.router.providers.retouch import data_url
 from services.router.providers.webhooks import CallBack, CallBackRefusedError, standard_webhooks
@@ -100,9 +100,10 @@ class Replicate(Provider):
         """Poll on."""
         return await self._wait(call, provider_request_id, listener, asyncio.get_running_loop().time() + call.timeout)
 
-    async def cancel(self, provider_request_id: str) -> None:
-        """Call the prediction off; one that has ended stays as it is."""
-        await self._asked("POST", f"/predictions/{provider_request_id}/cancel")
+    async def cancel(self, provider_request_id: str) -> bool:
+        """Call the prediction off; one that has ended stays as it is, and one that had begun is billed."""
+        told = await self._asked("POST", f"/predictions/{provider_request_id}/cancel")
+        return told.get("status") in UNBILLED
 
     async def check(self) -> str:
         """Whose token it is."""

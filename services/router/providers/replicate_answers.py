@@ -32,6 +32,8 @@ STATES: Mapping[str, ErrorKind] = {
     "aborted": ErrorKind.OVERLOADED,
 }
 """Final states besides `succeeded`. What was canceled had begun and is billed; what was aborted had not."""
+UNBILLED = frozenset({"failed", "aborted"})
+"""Final states of predictions that cost nothing."""
 
 
 def error_of(answer: HttpAnswer) -> ProviderError:

@@ -43,9 +43,13 @@ class Wrapper(Provider):
         """See `Provider.resume`."""
         return await self._around(call, lambda current: self._inner.resume(current, provider_request_id, listener))
 
-    async def cancel(self, provider_request_id: str) -> None:
+    def order_id(self, attempt_id: str) -> str:
+        """See `Provider.order_id`."""
+        return self._inner.order_id(attempt_id)
+
+    async def cancel(self, provider_request_id: str) -> bool:
         """See `Provider.cancel`."""
-        await self._inner.cancel(provider_request_id)
+        return await self._inner.cancel(provider_request_id)
 
     async def check(self) -> str:
         """See `Provider.check`."""
@@ -80,7 +84,6 @@ class Limited(Wrapper):
         else:
             await self._slots.acquire()  # at once
         try:
-            call.before_sending()
             return await proceed(call)
         finally:
             self._slots.release()

@@ -265,7 +265,7 @@ class FireflyFake(VendorFake):
         job = self.jobs.get(request.match_info["id"])
         if job is None:
             return _error(404, "unknown_job_id")
-        if job.canceled:
+        if job.canceled or job.done:
             return _error(409, "conflict")
         await self.cancel(job)
         return web.Response()

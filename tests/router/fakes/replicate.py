@@ -252,7 +252,8 @@ class ReplicateFake(VendorFake):
         job = self.jobs.get(request.match_info["id"])
         if job is None:
             return _problem(404, "not found")
-        await self.cancel(job)
+        if not job.done:
+            await self.cancel(job)
         return web.json_response(self.prediction(job))
 
     async def _own_file(self, request: web.Request) -> web.Response:

@@ -87,6 +87,8 @@ class Harness(ABC):
     """A prompt that is never answered; for asynchronous vendors `stall`."""
     absent: Mapping[str, str] = {}
     """Why a cell stays empty, by column, or by `OPERATION/column` for a single operation."""
+    billed_when_canceled = False
+    """Whether the vendor bills an order that is called off while it is drawn."""
     format_unasked = "image/png"
     """What its pictures are."""
 

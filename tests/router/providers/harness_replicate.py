@@ -51,6 +51,7 @@ class ReplicateHarness(VendorHarness):
     fake_type = ReplicateFake
     fake: ReplicateFake
     variant = ""
+    billed_when_canceled = True
     stall = "stall"
     size = (1024, 512)
     model = "stability-ai/sdxl:" + "0" * 64

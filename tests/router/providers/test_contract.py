@@ -160,6 +160,29 @@ async def test_canceling_stops_waiting(harness: Harness, provider: Provider) -> 
         await task
 
 
+async def test_a_call_that_comes_too_late_is_told_as_one(harness: Harness, provider: Provider) -> None:
+    if not provider.capabilities.cancelable:
+        return
+    heard = Heard()
+    await provider.submit(call_for(harness, provider, "drawn"), heard)
+    assert await provider.cancel(heard.ids[0]) is False
+
+
+async def test_asks_right_before_it_orders(harness: Harness, provider: Provider) -> None:
+    def stop() -> None:
+        raise ProviderError(ErrorKind.UNREACHABLE, "the lease is over")
+
+    with pytest.raises(ProviderError, match="lease"):
+        await provider.submit(call_for(harness, provider, "late", before_sending=stop), Heard())
+    assert harness.times_asked("late") == 0
+
+
+async def test_an_id_that_we_choose_is_the_order_s(harness: Harness, provider: Provider) -> None:
+    call, heard = call_for(harness, provider, "named"), Heard()
+    await provider.submit(call, heard)
+    assert provider.order_id(call.attempt_id) in ("", *heard.ids)
+
+
 async def test_takes_a_request_up_again(harness: Harness, provider: Provider, shown: Callable[[str], None]) -> None:
     if not provider.capabilities.resumable:
         assert harness.absent["resume"]
@@ -178,7 +201,8 @@ async def test_calls_a_request_off(harness: Harness, provider: Provider, shown: 
         assert harness.absent["cancel"]
         return
     request_id = await left_alone(harness, provider)
-    await provider.cancel(request_id)
+    told = await provider.cancel(request_id)
+    assert told is not harness.billed_when_canceled
     assert harness.was_canceled(request_id)
     await provider.cancel(request_id)  # it has ended by now
     shown("cancel")

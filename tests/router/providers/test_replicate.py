@@ -190,6 +190,13 @@ async def test_a_wrong_key_fails_check_and_cancel(harness: ReplicateHarness) -> 
         assert "r8_other" not in str(caught.value)
 
 
+async def test_a_prediction_that_never_began_is_not_billed(harness: ReplicateHarness) -> None:
+    heard = Heard()
+    with pytest.raises(ProviderError):
+        await adapter(harness).submit(call("acme/painter", "late:aborted"), heard)
+    assert await adapter(harness).cancel(heard.ids[0])
+
+
 SAID = [
     ("NSFW content detected. Try running it again, or try a different prompt.", True),
     ("The input or output was flagged as sensitive. Please try again with different inputs. (E005)", True),
