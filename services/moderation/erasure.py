@@ -1,18 +1,16 @@
-"""Takes what is personal out of the audit; what is left stays verifiable (see `chain.py`)."""
+"""Erases users: from what waits for people, from the audit, and from every other table."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
-from typing import Any
 
 import sqlalchemy as sa
 
 from mesh.db import Database
-from services.moderation.audit import AuditEntry, record
+from services.moderation.audit import AuditEntry
 from services.moderation.audit_store import AuditReader
 from services.moderation.audit_tables import AUDIT_RECORDS
-from services.moderation.chain import emptied
+from services.moderation.emptying import Emptying
 from services.moderation.policy_changes import Who
 from services.moderation.report_tables import REPORT_VOICES, REPORTS, STRIKES
 from services.moderation.review_tables import APPEALS, REVIEWS
@@ -20,16 +18,11 @@ from services.moderation.reviews import State
 from services.moderation.tables import VERDICTS
 from services.moderation.withdrawing import withdraw
 
-BATCH = 500  # records emptied in one transaction, under one record of the erasure
 C = AUDIT_RECORDS.c
 
 Eraser = Callable[[sa.Connection, str, str], int]
 Tell = Callable[[str], Awaitable[None]]
 """Lets the router know that a job waits for nobody any more; it may be lost."""
-
-
-async def nobody(_job_id: str) -> None:
-    """Tells nobody."""
 
 
 def _verdicts(connection: sa.Connection, tenant: str, user: str) -> int:
@@ -69,10 +62,11 @@ ERASERS: tuple[Eraser, ...] = (_reviews, _appeals, _reports, _strikes, _verdicts
 
 
 class Erasure:
-    """Erases users, and the texts whose retention has ended. tell: hears of jobs whose review was withdrawn."""
+    """Erases users. tell: hears of jobs whose review was withdrawn."""
 
-    def __init__(self, database: Database, tell: Tell = nobody) -> None:
+    def __init__(self, database: Database, tell: Tell) -> None:
         self._database = database
+        self._emptying = Emptying(database)
         self._reader = AuditReader(database)
         self._tell = tell
 
@@ -88,7 +82,7 @@ class Erasure:
         last = (await self._reader.head()).last
         mine = sa.and_(C.tenant == tenant, C.end_user == user, C.sequence <= last)
         entry = AuditEntry(action="ERASED", tenant=tenant, actor=who.actor, trace_id=who.trace_id)
-        return withdrawn + rest + await self.where(mine, entry)
+        return withdrawn + rest + await self._emptying.where(mine, entry)
 
     async def _withdraw(self, tenant: str, user: str, who: Who) -> int:
         total = 0
@@ -97,35 +91,3 @@ class Erasure:
             for job_id in {review.job_id for review in ended if review.job_id}:
                 await self._tell(job_id)
         return total
-
-    async def where(self, which: sa.ColumnElement[bool], entry: AuditEntry) -> int:
-        """Empties the records that `which` selects; each batch is told by an `entry` of its own."""
-        total = 0
-        wanted = sa.select(C.sequence).where(which, C.erased_by == 0).limit(BATCH)
-        while found := await self._database.read(lambda c: list(c.execute(wanted).scalars())):
-            total += await self._database.write(lambda c, batch=found: _empty(c, batch, entry))  # type: ignore[misc]
-        return total
-
-
-def _empty(connection: sa.Connection, sequences: list[int], entry: AuditEntry) -> int:
-    """Empties those of the records that nobody emptied meanwhile."""
-    wanted = sa.select(C.sequence, C.asset_id, C.action).where(C.sequence.in_(sequences), C.erased_by == 0)
-    rows = [dict(row) for row in connection.execute(wanted.with_for_update()).mappings()]
-    if rows:
-        _take(connection, rows, record(connection, replace(entry, length=len(rows))))
-    return len(rows)
-
-
-def _take(connection: sa.Connection, rows: list[dict[str, Any]], erased_by: int) -> None:
-    for values, sequences in _alike(rows):
-        which = C.sequence.in_(sequences)
-        connection.execute(sa.update(AUDIT_RECORDS).where(which).values(**values, erased_by=erased_by))
-
-
-def _alike(rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], list[int]]]:
-    """The rows by what erasure writes into them: those whose hash is of a text, and the others."""
-    groups: dict[bool, tuple[dict[str, Any], list[int]]] = {}
-    for row in rows:
-        values = emptied(row)
-        groups.setdefault("sha256" in values, (values, []))[1].append(row["sequence"])
-    return list(groups.values())

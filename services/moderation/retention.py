@@ -19,7 +19,7 @@ from services.moderation.audit import AuditEntry, record
 from services.moderation.audit_store import AuditReader, locked_head
 from services.moderation.audit_tables import AUDIT_CHECKPOINTS, AUDIT_HEAD, AUDIT_RECORDS
 from services.moderation.checkpoints import CheckpointStore
-from services.moderation.erasure import Erasure
+from services.moderation.emptying import Emptying
 from services.moderation.policies import Policy
 from services.moderation.retiring import retire
 
@@ -57,7 +57,7 @@ class RetentionSweeper:
     def __init__(self, database: Database, store: CheckpointStore | None, retention: Callable[[], Retention]) -> None:
         self._database = database
         self._reader = AuditReader(database)
-        self._erasure = Erasure(database)
+        self._emptying = Emptying(database)
         self._store = store
         self._retention = retention
 
@@ -97,7 +97,7 @@ class RetentionSweeper:
         if last is not None:
             personal = sa.or_(C.end_user != "", C.text != "", C.note != "")
             entry = AuditEntry(action="ERASED", tenant=tenant, actor=ACTOR)
-            await self._erasure.where(sa.and_(whose, C.sequence <= last, personal), entry)
+            await self._emptying.where(sa.and_(whose, C.sequence <= last, personal), entry)
 
     async def _remove(self, cut: int) -> None:
         """Deletes what lies before the cut, in batches; a sweep that was killed is finished by the next."""

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from imagemesh.moderation.v1 import policy_pb2, review_pb2, verdict_pb2
+from imagemesh.moderation.v1 import audit_service_pb2, audit_service_pb2_grpc, policy_pb2, review_pb2, verdict_pb2
 from imagemesh.moderation.v1 import review_service_pb2 as pb
 
 from services.moderation.audit_tables import AUDIT_RECORDS
-from services.moderation.erasure import Erasure
-from services.moderation.policy_changes import Who
 from services.moderation.report_tables import REPORTS, STRIKES
 from services.moderation.review_tables import APPEALS, REVIEWS
 from tests.moderation.people_rig import ALLOW, BLOCK, CALLER, OPERATOR, REVIEW, SEXUAL, People
@@ -110,7 +108,8 @@ async def test_erasing_a_user_takes_them_out_of_everything_people_do(people: Peo
     await people.report("ast_1", reporter="ann")
     verdict = await people.service.prompt(PORN, user="ann")
     await people.appeal(verdict.verdict_id)
-    await Erasure(people.service.database).user("acme", "ann", Who("key_p", ""))
+    request = audit_service_pb2.EraseUserRequest(tenant="acme", user="ann")
+    await audit_service_pb2_grpc.AuditServiceStub(people.service.channel).EraseUser(request, metadata=OPERATOR)
     for table in (REPORTS, STRIKES, APPEALS, REVIEWS):
         rows = str(await people.service.rows(table))
         assert "ann" not in rows
