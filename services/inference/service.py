@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any
@@ -36,6 +37,8 @@ class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
         """Draws; leaving the stream frees the engine at its next step."""
         wanted = wire.wanted(request, new_id("draw"))
         with engine_errors():
+            if wanted.loras:
+                await asyncio.to_thread(self._models.get(wanted.model_id).look)
             drawing = self._models.settle(wanted, request.model_version)
             answer = wire.Answer(drawing, self._models.get(drawing.model_id).version)
             async with aclosing(self._engine.draw(drawing)) as facts:
@@ -44,10 +47,11 @@ class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
                         yield message
 
     async def ListModels(self, request: messages.ListModelsRequest, context: Any) -> messages.ListModelsResponse:
-        """The models by id, with what the engine says of each."""
+        """The models by id, with what the engine says of each and the LoRAs that are there now."""
         page, token = _page(list(self._models), request)
         with engine_errors():
             statuses = await self._residents.statuses()
+        await asyncio.to_thread(_look, page)
         models = [wire_model.model_message(own, statuses[own.model.manifest.id]) for own in page]
         return messages.ListModelsResponse(models=models, next_page_token=token)
 
@@ -79,6 +83,11 @@ class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
         statuses = await self._residents.statuses()
         ready = [name for name, status in statuses.items() if status.state is State.READY]
         return {name: await self._engine.busy(name) for name in ready}
+
+
+def _look(models: list[OwnModel]) -> None:
+    for own in models:
+        own.look()
 
 
 def _page(models: list[OwnModel], request: messages.ListModelsRequest) -> tuple[list[OwnModel], str]:

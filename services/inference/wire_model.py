@@ -40,7 +40,7 @@ def model_message(own: OwnModel, status: Status) -> model_pb2.Model:
         license=manifest.license,
         gpu_second_price=_money(manifest.gpu_second_price_usd),
         controls=sorted(manifest.controls),
-        loras=sorted(manifest.loras),
+        loras=own.loras,
         upscale_factors=_factors(manifest),
     )
 

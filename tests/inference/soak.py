@@ -16,7 +16,7 @@ import psutil
 from PIL import Image
 
 from services.inference.engine.engine import StepEngine
-from services.inference.engine.errors import Canceled, EngineError, EngineFull, ModelNotLoaded, RequestRefused
+from services.inference.engine.errors import Canceled, EngineError, EngineFull, RequestRefused
 from services.inference.engine.facts import Fact, Finished, Picture, Progress
 from services.inference.engine.request import ControlInput, DrawRequest, Lane, LoraUse
 from services.inference.engine.work import Work
@@ -150,7 +150,7 @@ def _checked(asked: Asked, alone: dict[int, list[Pixels]], outcome: Outcome) -> 
         wanted, drawn = alone[asked.request.seed], _pixels(asked.pictures)
         assert max(int(abs(a - b).max()) for a, b in zip(wanted, drawn, strict=True)) <= SHARED, asked.request
     else:
-        assert isinstance(asked.end, Canceled | ModelNotLoaded | RequestRefused), asked.end
+        assert isinstance(asked.end, Canceled | RequestRefused), asked.end
     return True
 
 

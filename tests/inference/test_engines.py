@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import shutil
 from contextlib import aclosing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +15,12 @@ import pytest
 from PIL import Image
 
 from services.inference.catalog import Models
-from services.inference.engine.errors import EngineFull, EngineUnavailable, ModelNotLoaded
+from services.inference.engine.errors import EngineFull, EngineUnavailable, ModelNotLoaded, RequestRefused
 from services.inference.engine.facts import Fact, Finished, Picture, Preview, Progress
-from services.inference.engine.request import DrawRequest, Wanted
+from services.inference.engine.request import DrawRequest, LoraUse, Wanted
 from services.inference.engines.base import Engine, State
 from tests.inference.conftest import SLOTS, WAITING, eventually
+from tests.inference.tiny_extras import FILE, load, write_lora
 
 pytestmark = pytest.mark.timeout(180)
 LONG: dict[str, Any] = {"steps": 150, "width": 128, "height": 128}
@@ -176,3 +179,29 @@ def png(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()
+
+
+async def test_loras_come_and_go_without_harm_to_what_is_drawn(
+    engine: Engine, models: Models, models_folder: Path, tmp_path: Path, short: DrawRequest
+) -> None:
+    folder = models_folder / "tiny" / "loras"
+    write_lora(tmp_path, load(models_folder / "tiny", "StableDiffusionPipeline"), seed=3)
+    folder.mkdir()
+    try:
+        plain = pictures(await draw(engine, short))[0]
+        (folder / "late.safetensors").write_bytes((tmp_path / FILE).read_bytes())
+        (folder / "torn.safetensors").write_bytes((tmp_path / FILE).read_bytes()[:-1])
+        models.get("tiny").look()
+        assert models.get("tiny").loras == ("late",)
+        adapted = models.settle(Wanted("tiny", "red star", seed=5, loras=(LoraUse("late"),)), "")
+        assert abs(pixels(pictures(await draw(engine, adapted))[0]) - pixels(plain)).max() > 2
+        with pytest.raises(RequestRefused, match="lora torn of tiny is broken"):
+            await draw(engine, replace(short, loras=(LoraUse("torn"),)))
+        running = await begin(engine, long(adapted, "running"))
+        (folder / "late.safetensors").unlink()
+        with pytest.raises(RequestRefused, match="lora late of tiny is not there"):
+            await draw(engine, replace(adapted, request_id="too late"))
+        assert len(pictures(await running)) == 1
+        assert abs(pixels(pictures(await draw(engine, short))[0]) - pixels(plain)).max() == 0
+    finally:
+        shutil.rmtree(folder)

@@ -12,7 +12,7 @@ from peft.utils import get_peft_model_state_dict
 
 from services.inference.catalog import Models
 from services.inference.engine.autoencoder import Autoencoder
-from services.inference.engine.errors import ModelNotLoaded
+from services.inference.engine.errors import RequestRefused
 from services.inference.engine.families import load_family, use_threads
 from services.inference.engine.family_latent import LatentFamily
 from services.inference.engine.loading import load_pipeline, placed, widen_vae
@@ -141,7 +141,7 @@ def test_what_is_fused_takes_no_adapter(families: dict[str, LatentFamily], model
     model = models.by_id["flux-dev"]
     manifest = model.manifest.model_copy(update={"fuse_qkv": True, "loras": {}})
     fused = type(families["flux-dev"])(Model(manifest=manifest, folder=model.folder), bare(model), "cpu")
-    with pytest.raises(ModelNotLoaded, match="flux-dev takes no adapters"):
+    with pytest.raises(RequestRefused, match="lora style of flux-dev takes no loras: its attention is fused"):
         fused.begin(request(models, "flux-dev", loras=(LoraUse("style"),)))
 
 

@@ -72,7 +72,6 @@ async def test_unloaded_it_refuses_and_loaded_again_it_draws(
 
 
 @impatient
-@pytest.mark.parametrize("passing", ["inprocess"], indirect=True)  # Triton keeps a model while a request of it runs
 async def test_what_runs_too_long_is_ended(passing: Engine, short: DrawRequest) -> None:
     drawing = await begin(passing, long(short, "too long", count=8))
     await passing.unload("tiny")

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import io
+import shutil
+import weakref
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +18,22 @@ from PIL import Image
 
 from services.inference.catalog import Models
 from services.inference.engine.canvas import canvas_of
-from services.inference.engine.errors import EngineError, ModelNotLoaded, RequestRefused
+from services.inference.engine.errors import EngineError, RequestRefused
 from services.inference.engine.families import load_family, use_threads
 from services.inference.engine.family_sd import StableDiffusion
 from services.inference.engine.latent_sampling import LatentSampling
-from services.inference.engine.manifest import Lora, read_models
+from services.inference.engine.manifest import read_models
 from services.inference.engine.request import ControlInput, DrawRequest, LoraUse, Margins, Wanted
 from services.inference.engine.schedulers import build, fitting
 from tests.inference.tiny_extras import (
+    FILE,
     half,
     load,
+    lora_tensors,
     png,
     scene,
     write_demo_model_with_extras,
+    write_stronger,
     write_tiny_model_with_extras,
 )
 
@@ -226,39 +233,99 @@ def test_each_picture_of_an_image_request_has_its_own_seed(family: StableDiffusi
     assert difference(together[1:], draw(family, request(models, "inpaint", seed=5))) <= SHARED
 
 
-def test_an_adapter_comes_and_goes_while_others_draw(family: StableDiffusion, models: Models) -> None:
-    plain, adapted = request(models), request(models, loras=BOTH_LORAS[:1])
-    before = draw(family, adapted)
+def test_an_adapter_comes_changes_and_goes_while_others_draw(
+    family: StableDiffusion, models: Models, folder: Path
+) -> None:
+    plain, file = request(models), folder / "loras" / "late.safetensors"
+    adapted = replace(plain, loras=(LoraUse("late"),))
+    with pytest.raises(RequestRefused, match="loras: lora late of tiny is not there"):
+        family.begin(adapted)
+    shutil.copy(folder / "loras" / "one" / FILE, file)
+    one = draw(family, adapted)
+    assert difference(one, draw(family, replace(plain, loras=(LoraUse("style.one"),)))) == 0
     running = family.begin(adapted)
-    family.adapters.put("style.one", Lora(path="loras/two"))
-    try:
-        assert difference(draw(family, adapted), before) > SHARED
-        run(family, [running])
-        assert difference([pixels(family.picture(running, 0))], before) == 0
-        family.adapters.remove("style.one")
-        with pytest.raises(ModelNotLoaded, match=r"style\.one of tiny is not known"):
-            family.begin(adapted)
-        assert difference(draw(family, plain), before) > SHARED
-    finally:
-        family.adapters.put("style.one", Lora(path="loras/one"))
-    assert difference(draw(family, adapted), before) == 0
+    file.write_bytes((folder / "loras" / "two" / FILE).read_bytes())  # over the old one, in place
+    assert difference(draw(family, adapted), draw(family, replace(plain, loras=(LoraUse("two"),)))) == 0
+    file.unlink()
+    with pytest.raises(RequestRefused, match="loras: lora late of tiny is not there"):
+        family.begin(adapted)
+    run(family, [running])
+    assert difference([pixels(family.picture(running, 0))], one) == 0
+    assert difference(draw(family, plain), one) > SHARED
+
+
+def test_a_lora_that_is_still_being_copied_is_refused_until_it_is_whole(
+    family: StableDiffusion, models: Models, folder: Path
+) -> None:
+    file = folder / "loras" / "slow.safetensors"
+    adapted = replace(request(models), loras=(LoraUse("slow"),))
+    data = (folder / "loras" / "one" / FILE).read_bytes()
+    with file.open("wb") as copying:
+        for size in (0, 5, 100, len(data) - 1):
+            copying.write(data[copying.tell() : size])
+            copying.flush()
+            with pytest.raises(RequestRefused, match="lora slow of tiny is broken"):
+                family.begin(adapted)
+        copying.write(data[copying.tell() :])
+    assert difference(draw(family, adapted), draw(family, replace(adapted, loras=(LoraUse("style.one"),)))) == 0
+    file.unlink()
+
+
+@pytest.mark.parametrize("layout", ["settings", "kohya"])
+def test_how_strong_a_lora_is_by_itself_is_read_from_its_file(
+    family: StableDiffusion, models: Models, folder: Path, layout: str
+) -> None:
+    strong = folder / "loras" / layout
+    strong.mkdir()
+    write_stronger(folder / "loras" / "one" / FILE, strong / FILE, layout)
+    drawing = replace(request(models), loras=(LoraUse(layout, 0.5),))
+    drawn = draw(family, drawing)
+    assert difference(drawn, reference(folder, drawing)) == 0
+    assert difference(drawn, draw(family, replace(drawing, loras=(LoraUse("style.one", 0.5),)))) > SHARED
+    assert difference(drawn, draw(family, replace(drawing, loras=(LoraUse("style.one", 2.0),)))) <= SHARED
+
+
+def test_sets_are_kept_within_bounds(
+    family: StableDiffusion, models: Models, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = request(models)
+    sets = [(LoraUse("two", 1 + number / 100),) for number in range(4)]
+    first = family.adapters.take(sets[0])
+    assert first.bytes == sum(tensor.numel() * 4 for tensor in lora_tensors(folder / "loras" / "two" / FILE).values())
+    monkeypatch.setattr("services.inference.engine.adapters.MOST_BYTES", 2 * first.bytes)
+    gone = weakref.ref(first.pipeline.unet)
+    del first
+    for uses in sets:
+        draw(family, replace(plain, loras=uses))
+    gc.collect()
+    assert gone() is None
+    kept = family.adapters.take(sets[-1])
+    assert family.adapters.take(sets[-2]) is not kept
+    assert family.adapters.take(sets[-1]) is kept
 
 
 @pytest.mark.parametrize(
     ("wanted", "match"),
     [
-        ({"loras": (LoraUse("foreign"),)}, "lora foreign of tiny .*does not fit"),
-        ({"loras": (LoraUse("two"), LoraUse("torn"))}, "lora torn of tiny could not be loaded"),
-        ({"loras": (LoraUse("gone"),)}, "lora gone of tiny has no weights"),
-        ({"controls": (ControlInput("foreign", PICTURE),)}, "control foreign of tiny could not be loaded.*another"),
-        ({"controls": (ControlInput("gone", PICTURE),)}, "control gone of tiny could not be loaded: nothing at"),
+        ({"loras": (LoraUse("foreign"),)}, "loras: lora foreign of tiny does not fit"),
+        ({"loras": (LoraUse("two"), LoraUse("torn"))}, "loras: lora torn of tiny is broken"),
+        ({"loras": (LoraUse("gone"),)}, "loras: lora gone of tiny has no weights"),
+        (
+            {"controls": (ControlInput("foreign", PICTURE),)},
+            r"controls\[0\]\.kind: control foreign of tiny could not be loaded.*another",
+        ),
+        (
+            {"controls": (ControlInput("edges", PICTURE), ControlInput("gone", PICTURE))},
+            r"controls\[1\]\.kind: control gone of tiny could not be loaded: nothing at",
+        ),
     ],
 )
-def test_adapters_that_do_not_load_or_fit_are_a_clear_error(
+def test_adapters_that_do_not_load_or_fit_are_refused_by_name(
     family: StableDiffusion, models: Models, wanted: dict[str, Any], match: str
 ) -> None:
-    with pytest.raises(ModelNotLoaded, match=match):
-        family.begin(request(models, **wanted))
+    for _ in range(2):
+        with pytest.raises(RequestRefused, match=match):
+            family.begin(replace(request(models), **wanted))
     draw(family, request(models))
 
 

@@ -13,6 +13,7 @@ from services.inference.engine.canvas import canvas_of
 from services.inference.engine.errors import RequestRefused, Violation
 from services.inference.engine.facts import Preview
 from services.inference.engine.images import BadImage, decoded, size_of
+from services.inference.engine.loras import LoraSource
 from services.inference.engine.manifest import Manifest
 from services.inference.engine.request import ControlInput, DrawRequest, Lane, LoraUse, Margins, Wanted
 from services.inference.engine.settling import settle
@@ -21,9 +22,9 @@ from tests.inference.test_manifest import GOOD
 EVERYTHING: dict[str, Any] = {
     **GOOD,
     "capabilities": ["text_to_image", "image_to_image", "inpaint", "outpaint", "control", "upscale"],
-    "loras": {"neon": {"path": "loras/neon"}, "ink.2": {"path": "loras/ink"}},
     "controls": {"edges": {"path": "controls/edges"}},
 }
+THERE = {"neon": LoraSource(), "ink.2": LoraSource(), "torn": LoraSource(fault="is broken")}
 SNAP = {"min": 16, "max": 128, "factor": 8, "policy": "snap"}
 
 
@@ -42,7 +43,7 @@ def turned(width: int, height: int) -> bytes:
 
 def settled(manifest: dict[str, Any] | None = None, **wanted: Any) -> DrawRequest:
     values = {"model_id": "m", "prompt": "a star", **wanted}
-    return settle(Wanted(**values), Manifest.model_validate({**EVERYTHING, **(manifest or {})}), lambda: 77)
+    return settle(Wanted(**values), Manifest.model_validate({**EVERYTHING, **(manifest or {})}), lambda: 77, THERE)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +107,7 @@ def test_a_snapping_model_scales_the_image_into_its_range(own: tuple[int, int], 
         ({"controls": (ControlInput("edges", b"?"),)}, "controls[0].image", "send a PNG"),
         ({"controls": (ControlInput("edges", image()),) * 5}, "controls", "at most 4"),
         ({"loras": (LoraUse("oil"),)}, "loras[0].lora_id", "one of neon, ink.2"),
+        ({"loras": (LoraUse("neon"), LoraUse("torn"))}, "loras[1].lora_id", "torn is broken; must be one of neon"),
         ({"loras": (LoraUse("neon", -5.0),)}, "loras[0].scale", "-4 to 4"),
         ({"loras": (LoraUse("neon"), LoraUse("neon", 0.5))}, "loras", "each once"),
         ({"previews": 17}, "previews", "0 to 16"),

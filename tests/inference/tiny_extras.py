@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def _write_extras(folder: Path) -> None:
     foreign = lib.UNet2DConditionModel.from_config({**pipeline.unet.config, "cross_attention_dim": width})
     _write_control(folder / "controls" / "foreign", foreign, seed=3)
     for number, name in enumerate(("one", "two")):
-        _write_lora(folder / "loras" / name, pipeline, seed=number + 1)
+        write_lora(folder / "loras" / name, pipeline, seed=number + 1)
     _write_foreign_lora(folder / "loras" / "foreign", folder / "loras" / "one")
     (folder / "loras" / "torn").mkdir()
     (folder / "loras" / "torn" / FILE).write_bytes((folder / "loras" / "one" / FILE).read_bytes()[:500])
@@ -96,16 +97,51 @@ def png(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _write_lora(folder: Path, pipeline: Any, seed: int) -> None:
+def write_lora(folder: Path, pipeline: Any, seed: int) -> None:
+    """A LoRA of random weights for a Stable Diffusion pipeline."""
     torch.manual_seed(seed)
     layers = {}
-    for part, targets in (("unet", ["to_q", "to_v"]), ("text_encoder", ["q_proj", "v_proj"])):
+    for part, targets in (("unet", ["to_q", "to_v"]), ("text_encoder", ["q_proj", "out_proj"])):
         module = getattr(pipeline, part)
         module.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=targets, init_lora_weights=False), f"l{seed}")
         layers[f"{part}_lora_layers"] = get_peft_model_state_dict(module, adapter_name=f"l{seed}")
     type(pipeline).save_lora_weights(str(folder), **layers)
     pipeline.unet.delete_adapters([f"l{seed}"])
     pipeline.text_encoder.delete_adapter(f"l{seed}")
+
+
+def lora_tensors(file: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    tensors: dict[str, torch.Tensor] = load_file(file)
+    return tensors
+
+
+def write_stronger(source: Path, target: Path, layout: str) -> None:
+    """A LoRA of rank 2 as one that says itself to be four times as strong: in diffusers' settings, or as kohya does."""
+    from safetensors.torch import save_file
+
+    tensors, alpha = lora_tensors(source), 8.0
+    if layout == "settings":
+        ends = (".lora_A.weight", ".lora.down.weight", ".lora_linear_layer.down.weight")
+        told = {part: {"r": 2, "lora_alpha": alpha, "target_modules": []} for part in ("unet", "text_encoder")}
+        for name in tensors:
+            part, _, module = name.partition(".")
+            told[part]["target_modules"] += [module.removesuffix(end) for end in ends if module.endswith(end)]
+        flat = {f"{part}.{key}": value for part, each in told.items() for key, value in each.items()}
+        save_file(tensors, target, {"lora_adapter_metadata": json.dumps(flat), "format": "pt"})
+        return
+    kohya = {}
+    for name, tensor in tensors.items():
+        module, _, end = name.partition(".lora")
+        prefix = (
+            module.replace("unet.", "lora_unet_", 1)
+            .replace("text_encoder.", "lora_te_text_model_", 1)
+            .replace(".", "_")
+        )
+        side = "lora_down" if ("_A" in end or "down" in end) else "lora_up"
+        kohya |= {f"{prefix}.{side}.weight": tensor, f"{prefix}.alpha": torch.tensor(alpha)}
+    save_file(kohya, target)
 
 
 def _write_foreign_lora(folder: Path, like: Path) -> None:

@@ -16,7 +16,7 @@ from diffusers import ControlNetModel
 from diffusers.image_processor import VaeImageProcessor
 
 from services.inference.engine.canvas import picture
-from services.inference.engine.errors import ModelNotLoaded
+from services.inference.engine.errors import RequestRefused, Violation
 from services.inference.engine.manifest import Control, Model
 from services.inference.engine.request import DrawRequest
 
@@ -39,11 +39,12 @@ class Controls:
                 self.faults[kind] = f"control {kind} of {model.manifest.id} could not be loaded: {error}"
 
     def told(self, request: DrawRequest) -> dict[str, torch.Tensor]:
-        """The request's controls as conditions of one row; ModelNotLoaded for one that is not there."""
+        """The request's controls as conditions of one row; RequestRefused for one that is not there."""
         rows: dict[str, torch.Tensor] = {}
         for number, control in enumerate(request.controls):
             if control.kind not in self._nets:
-                raise ModelNotLoaded(self.faults.get(control.kind, f"control {control.kind} is not known"))
+                why = self.faults.get(control.kind, f"control {control.kind} is not known")
+                raise RequestRefused([Violation(f"controls[{number}].kind", why)])
             image = picture(f"controls[{number}].image", control.image)
             pixels = self._images.preprocess(image, height=request.height, width=request.width)
             name = f"{number}.{control.kind}"

@@ -102,6 +102,12 @@ class StepEngine:
         work.cancel()
         self._wake()
 
+    def cancel_named(self, request_id: str) -> None:
+        """The same by the request's id; an unknown one has ended already."""
+        for work in self._unfinished():
+            if work.request.request_id == request_id:
+                self.cancel(work)
+
     def load(self) -> Load:
         """How busy the engine is now."""
         with self._changed:

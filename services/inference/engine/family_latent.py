@@ -17,10 +17,9 @@ from typing import Any, ClassVar, Self
 import torch
 from PIL import Image
 
-from services.inference.engine.adapters import Adapters
+from services.inference.engine.adapters import Adapted, Adapters
 from services.inference.engine.autoencoder import Autoencoder
 from services.inference.engine.canvas import canvas_of
-from services.inference.engine.errors import ModelNotLoaded
 from services.inference.engine.latent_looks import LatentLooks, guess
 from services.inference.engine.latent_sampling import (
     Kept,
@@ -156,11 +155,9 @@ class LatentFamily(ABC):
             return self._begun(request)
 
     def _begun(self, request: DrawRequest) -> LatentSampling:
-        if request.loras and self._model.manifest.fuse_qkv:
-            raise ModelNotLoaded(f"{self._model.manifest.id} takes no adapters: its projections are fused")
-        pipeline = self.adapters.pipeline(request.loras)
+        adapted = self.adapters.take(request.loras)
         scheduler = self._schedule(request)
-        conditions = self._conditions(request, pipeline)
+        conditions = self._conditions(request, adapted)
         skipped = self._skipped(request) * scheduler.order
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(skipped)
@@ -174,7 +171,7 @@ class LatentFamily(ABC):
             latents=latents,
             expected=latents,
             conditions=conditions,
-            denoiser=getattr(pipeline, self.part),
+            denoiser=getattr(adapted.pipeline, self.part),
             classes=2 if self._guided(request) else 1,
             kept=kept,
             step_options={"generator": generators} if takes_generator(scheduler) else {},
@@ -225,10 +222,10 @@ class LatentFamily(ABC):
             return self._graphs(inputs)
         return self._forward(denoiser, inputs)
 
-    def _conditions(self, request: DrawRequest, pipeline: Any) -> Conditions:
+    def _conditions(self, request: DrawRequest, adapted: Adapted) -> Conditions:
         negative = request.negative_prompt if self._guided(request) else None
-        key = (request.prompt, negative, request.loras, self.adapters.generation if request.loras else 0)
-        read = self._prompts.get(key, lambda: self._read(request, pipeline))
+        key = (request.prompt, negative, adapted.mark)
+        read = self._prompts.get(key, lambda: self._read(request, adapted.pipeline))
         told = {name: row.repeat_interleave(request.count, dim=0) for name, row in read.items()}
         rows = request.count * (2 if self._guided(request) else 1)
         return {**told, **{name: row.expand(rows, *row.shape[1:]) for name, row in self._told(request).items()}}

@@ -14,11 +14,13 @@ from services.inference.engine.schedulers import SCHEDULERS, fitting
 
 FamilyName = Literal["stable-diffusion", "stable-diffusion-xl", "stable-diffusion-3", "flux"]
 Capability = Literal["text_to_image", "image_to_image", "inpaint", "outpaint", "control", "upscale"]
-LoraId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+LORA_ID = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+LoraId = Annotated[str, Field(pattern=LORA_ID)]
 ControlKind = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_]{0,30}$")]
 
 FLOW_FAMILIES = frozenset({"stable-diffusion-3", "flux"})  # trained to flow straight from noise to picture
 FILE_NAME = "model.yaml"
+LORAS = "loras"  # the folder whose LoRAs need no entry
 HASHED_SUFFIXES = (".safetensors", ".json", ".txt")
 
 
@@ -118,7 +120,9 @@ class Manifest(_Part):
         2048, ge=0, description="Pictures with more pixels than this side squared are decoded in tiles; 0: never."
     )
     capabilities: tuple[Capability, ...] = ("text_to_image",)
-    loras: dict[LoraId, Lora] = Field({}, description="Adapters a request may name.")
+    loras: dict[LoraId, Lora] = Field(
+        {}, description="Adapters a request may name, besides those in the folder `loras`, which need no entry."
+    )
     controls: dict[ControlKind, Control] = Field({}, description="ControlNets, by what their image shows.")
     size: SizeRule
     defaults: Defaults
@@ -180,6 +184,15 @@ class Manifest(_Part):
             raise ValueError("`loras` do not fit a model with `fuse_qkv`")
         return self
 
+    @property
+    def takes_no_loras(self) -> str:
+        """Why no adapter can be laid over it, after its name in a sentence; empty where adapters can."""
+        if self.fuse_qkv:
+            return "takes no loras: its attention is fused"
+        if self.offload != "none" or self.device_map:
+            return "takes no loras while its weights are offloaded or spread"
+        return ""
+
 
 class Model(_Part):
     """A manifest together with the folder it was read from."""
@@ -204,18 +217,22 @@ class Model(_Part):
         return str((self.folder / weights.path).resolve()) if weights.path else weights.hub
 
     def version(self) -> str:
-        """The pinned revision; for a folder without one, a hash of its content (reads every weight file)."""
+        """The pinned revision; for a folder without one, a hash of its content (reads every weight file).
+
+        The folder `loras` does not count: what lies there comes and goes while the model draws.
+        """
         weights = self.manifest.weights
         folder = self.weights_folder
         if weights.revision or folder is None:
             return weights.revision
-        return content_hash(folder)
+        return content_hash(folder, (self.folder / LORAS).resolve())
 
 
-def content_hash(folder: Path) -> str:
+def content_hash(folder: Path, without: Path) -> str:
     """The first 12 hex digits of a hash over names and bytes of the folder's weight and configuration files."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.suffix in HASHED_SUFFIXES):
+    files = (p for p in folder.rglob("*") if p.suffix in HASHED_SUFFIXES and without not in p.parents)
+    for path in sorted(files):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

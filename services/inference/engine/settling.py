@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from services.inference.engine.errors import RequestRefused, Violation
 from services.inference.engine.images import BadImage, size_of
+from services.inference.engine.loras import LoraSource
 from services.inference.engine.manifest import Manifest, SizeRule
 from services.inference.engine.request import MAX_CONTROLS, MAX_LORAS, MAX_PREVIEWS, DrawRequest, Wanted
 from services.inference.engine.schedulers import SCHEDULERS
 
 Size = tuple[int, int]
+
+NO_LORAS: Mapping[str, LoraSource] = {}
+MOST_NAMES = 20  # that a message lists
 
 # Operations that begin with an image, and the share of the steps each makes by default. The first three are the
 # defaults of diffusers' pipelines. Refining an enlarged picture must not change what it shows: on the demo model 0.2
@@ -18,10 +22,13 @@ Size = tuple[int, int]
 STRENGTHS = {"image_to_image": 0.8, "inpaint": 1.0, "outpaint": 1.0, "upscale": 0.2}
 
 
-def settle(wanted: Wanted, manifest: Manifest, draw_seed: Callable[[], int]) -> DrawRequest:
+def settle(
+    wanted: Wanted, manifest: Manifest, draw_seed: Callable[[], int], loras: Mapping[str, LoraSource] = NO_LORAS
+) -> DrawRequest:
     """Fills in the model's defaults, snaps the size where the model allows it; RequestRefused names every misfit."""
     size, violations = _size(wanted, manifest)
     violations += [*_operation_violations(wanted, manifest), *_violations(wanted, manifest)]
+    violations += _lora_violations(wanted, manifest, loras)
     if violations:
         raise RequestRefused(violations)
     default = manifest.defaults
@@ -187,11 +194,20 @@ def _adapter_violations(wanted: Wanted, manifest: Manifest) -> Iterator[Violatio
             yield Violation(f"controls[{number}].kind", f"must be one of {', '.join(manifest.controls) or 'none'}")
         if not 0 <= control.scale <= 2:
             yield Violation(f"controls[{number}].scale", "must be 0 to 2")
+
+
+def _lora_violations(wanted: Wanted, manifest: Manifest, loras: Mapping[str, LoraSource]) -> Iterator[Violation]:
     names = [use.lora_id for use in wanted.loras]
+    if names and manifest.takes_no_loras:
+        yield Violation("loras", f"{manifest.id} {manifest.takes_no_loras}")
+        return
     if len(names) > MAX_LORAS or len(set(names)) < len(names):
         yield Violation("loras", f"give at most {MAX_LORAS}, each once")
+    usable = [name for name, source in loras.items() if not source.fault]
+    choice = f"must be one of {', '.join(usable[:MOST_NAMES]) or 'none'}"
     for number, use in enumerate(wanted.loras):
-        if use.lora_id not in manifest.loras:
-            yield Violation(f"loras[{number}].lora_id", f"must be one of {', '.join(manifest.loras) or 'none'}")
+        if use.lora_id not in usable:
+            fault = loras[use.lora_id].fault if use.lora_id in loras else ""
+            yield Violation(f"loras[{number}].lora_id", f"{use.lora_id} {fault}; {choice}" if fault else choice)
         if not -4 <= use.scale <= 4:
             yield Violation(f"loras[{number}].scale", "must be -4 to 4")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from services.inference.engine.manifest import Model
 from services.inference.engine.request import DrawRequest
 from services.inference.engines.base import Busy, State, Status
 from services.inference.engines.triton_errors import RefusedError, load_failure, translated
+from services.inference.engines.triton_stream import Stream
 from services.inference.engines.turns import Turns
 from services.inference.triton_shim import protocol
 
@@ -62,6 +64,7 @@ class TritonEngine:
         self._config = config
         self._connection: Any = None
         self._turns = Turns()
+        self._leaving: set[asyncio.Task[None]] = set()  # streams that are being read to their ends
         self._unloading: set[str] = set()
         self._given_up: dict[str, asyncio.Future[None]] = {}  # set when the model's drawings are to end now
 
@@ -72,6 +75,7 @@ class TritonEngine:
     async def stop(self) -> None:
         """Closes the connection; running drawings end with EngineUnavailable."""
         await self._turns.stop()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
@@ -84,11 +88,12 @@ class TritonEngine:
         parameters = {protocol.TRACEPARENT: place.traceparent, protocol.TRACESTATE: place.tracestate}
         with translated():
             stream = self._stream(request.model_id, protocol.DRAW, codec.encode_request(request), parameters)
+            fact: Fact | None = None
             try:
                 async for fact in self._facts(stream, request):
                     yield fact
             finally:
-                stream.cancel()
+                self._leave(stream, None if isinstance(fact, Finished) else request)
 
     async def load(self, model: Model) -> None:
         """See the port."""
@@ -102,8 +107,7 @@ class TritonEngine:
         """See the port. A model that refuses this question has lost its stub, so it is reloaded."""
         try:
             with translated():
-                async with asyncio.timeout(self._config.call_seconds):
-                    return await self._ask(model_id)
+                return Busy(*codec.decode_load(await self._ask(model_id, protocol.LOAD)))
         except RefusedError:
             log.warning("model does not answer, reloading", model=model_id)
             self._turns.begin(model_id, partial(self._reload, model_id))
@@ -123,13 +127,33 @@ class TritonEngine:
             if not await self._client.is_server_ready(client_timeout=self._config.call_seconds):
                 raise EngineUnavailable("Triton is not ready")
 
-    async def _ask(self, model_id: str) -> Busy:
-        stream = self._stream(model_id, protocol.LOAD, b"", {})
+    async def _ask(self, model_id: str, question: str, body: bytes = b"") -> bytes:
+        """What the model answers to a short question."""
+        stream = self._stream(model_id, question, body, {})
         try:
-            header, _ = _parts(await self._next(stream, model_id))
-            return Busy(*codec.decode_load(header))
+            async with asyncio.timeout(self._config.call_seconds):
+                answer = await stream.read()
+            header, _ = _parts(await self._checked(answer, model_id))
+            return header
         finally:
-            stream.cancel()
+            self._leave(stream)
+
+    def _leave(self, stream: Stream, unfinished: DrawRequest | None = None) -> None:
+        """Nobody listens to the stream any more; `unfinished` is to be stopped."""
+        task = asyncio.create_task(self._end(stream, unfinished), name="end a stream of Triton")
+        self._leaving.add(task)
+        task.add_done_callback(self._left)
+
+    async def _end(self, stream: Stream, unfinished: DrawRequest | None) -> None:
+        if unfinished is not None:
+            with suppress(EngineError), translated():  # then Triton hears it by the end of the stream
+                await self._ask(unfinished.model_id, protocol.STOP, unfinished.request_id.encode())
+        await stream.end(self._config.call_seconds)
+
+    def _left(self, task: asyncio.Task[None]) -> None:
+        self._leaving.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a stream of Triton could not be ended", error=repr(error))
 
     async def _seen(self, model_id: str, told: Status) -> Status:
         if model_id in self._turns:
@@ -201,7 +225,7 @@ class TritonEngine:
             raise EngineUnavailable("the connection to Triton is closed")
         return self._connection
 
-    def _stream(self, model_id: str, question: str, body: bytes, parameters: dict[str, str]) -> Any:
+    def _stream(self, model_id: str, question: str, body: bytes, parameters: dict[str, str]) -> Stream:
         tensor = tritonclient.InferInput(protocol.REQUEST, [len(body)], "UINT8")
         tensor.set_data_from_numpy(np.frombuffer(body, dtype=np.uint8))
         told = {protocol.QUESTION: question, **{key: value for key, value in parameters.items() if value}}
@@ -209,9 +233,9 @@ class TritonEngine:
         async def requests() -> AsyncIterator[dict[str, Any]]:
             yield {"model_name": model_id, "inputs": [tensor], "parameters": told}
 
-        return self._client.stream_infer(requests(), stream_timeout=self._config.draw_seconds)
+        return Stream(self._client.stream_infer(requests(), stream_timeout=self._config.draw_seconds))
 
-    async def _facts(self, stream: Any, request: DrawRequest) -> AsyncIterator[Fact]:
+    async def _facts(self, stream: Stream, request: DrawRequest) -> AsyncIterator[Fact]:
         while True:
             result = await self._heard(stream, request)
             fact = codec.decode_fact(*_parts(result))
@@ -221,32 +245,28 @@ class TritonEngine:
             if isinstance(fact, Finished):
                 return
 
-    async def _heard(self, stream: Any, request: DrawRequest) -> Any:
+    async def _heard(self, stream: Stream, request: DrawRequest) -> Any:
         """The next result. A crashed stub leaves its streams open and silent, so silence makes us ask."""
         if request.model_id not in self._given_up:
             self._given_up[request.model_id] = asyncio.get_running_loop().create_future()
         given_up = self._given_up[request.model_id]
-        coming = asyncio.ensure_future(self._next(stream, request.model_id))
-        try:
-            while True:
-                await asyncio.wait(
-                    {coming, given_up}, timeout=self._config.silence_seconds, return_when=asyncio.FIRST_COMPLETED
-                )
-                if coming.done():
-                    return coming.result()
-                if given_up.done():
-                    raise EngineUnavailable(f"{request.model_id} was unloaded while it drew")
-                busy = await self.busy(request.model_id)
-                if not coming.done() and request.request_id not in busy.load.requests:
-                    raise EngineUnavailable("Triton lost the request")
-        finally:
-            coming.cancel()
+        while True:
+            await asyncio.wait(
+                {stream.coming, given_up}, timeout=self._config.silence_seconds, return_when=asyncio.FIRST_COMPLETED
+            )
+            if stream.coming.done():
+                return await self._checked(stream.take(), request.model_id)
+            if given_up.done():
+                raise EngineUnavailable(f"{request.model_id} was unloaded while it drew")
+            busy = await self.busy(request.model_id)
+            if not stream.coming.done() and request.request_id not in busy.load.requests:
+                raise EngineUnavailable("Triton lost the request")
 
-    async def _next(self, stream: Any, model_id: str) -> Any:
-        try:
-            result, error = await stream.__anext__()
-        except StopAsyncIteration:
-            raise EngineUnavailable("Triton ended the stream early") from None
+    async def _checked(self, answer: tuple[Any, Any] | None, model_id: str) -> Any:
+        """The result; raises what it means that there is none."""
+        if answer is None:
+            raise EngineUnavailable("Triton ended the stream early")
+        result, error = answer
         if error is None:
             return result
         if model_id in self._turns and model_id not in self._unloading:

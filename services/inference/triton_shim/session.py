@@ -45,9 +45,21 @@ class Session:
 
     def answer(self, body: bytes, parameters: Mapping[str, str], send: Send, asked_to_stop: Callable[[], bool]) -> None:
         """Answers one request; returns before a drawing is done."""
-        if parameters.get(protocol.QUESTION) == protocol.LOAD:
+        question = parameters.get(protocol.QUESTION)
+        if question == protocol.LOAD:
             send(codec.encode_load(self._hosted.engine.load(), self._hosted.memory()), b"", True)
-            return
+        elif question == protocol.STOP:
+            self._hosted.engine.cancel_named(body.decode())
+            send(b"{}", b"", True)
+        else:
+            self._draw(body, parameters, send, asked_to_stop)
+
+    def close(self) -> None:
+        """Ends every request and flushes the spans."""
+        self._hosted.engine.stop()
+        self._telemetry.close()
+
+    def _draw(self, body: bytes, parameters: Mapping[str, str], send: Send, asked_to_stop: Callable[[], bool]) -> None:
         place = telemetry.TraceContext(
             parameters.get(protocol.TRACEPARENT, ""), parameters.get(protocol.TRACESTATE, "")
         )
@@ -55,11 +67,6 @@ class Session:
             self._hosted.engine.submit(codec.decode_request(body), self._sink(send, place), asked_to_stop)
         except EngineError as error:
             send(*codec.encode_fact(error), True)
-
-    def close(self) -> None:
-        """Ends every request and flushes the spans."""
-        self._hosted.engine.stop()
-        self._telemetry.close()
 
     def _sink(self, send: Send, place: telemetry.TraceContext) -> Callable[[Fact | EngineError], None]:
         def sink(fact: Fact | EngineError) -> None:
