@@ -75,7 +75,7 @@ async def _open(
     for background in (Background("provider-health", attempts.watch), Background("own-models", own.watch)):
         background.start()
         closing.push_async_callback(background.stop)
-    planner = Planner(replace(catalog, conflicts=own.reasons), attempts, option_faults(able))
+    planner = Planner(replace(catalog, conflicts=own.reasons, own=own.takes), attempts, option_faults(able))
     checks = {"storage": lambda: check_connected(storage, "storage"), "catalog": own.check}
     return Outside(database, bus, planner, StorageUrls(storage), observed, checks=checks)
 

@@ -16,6 +16,8 @@ from services.router.specs import GenerationSpec, Operation, Size
 RATIO_TOLERANCE = 0.05
 """How far the ratio of a supported size may be from the one asked for; beyond it the route does not fit."""
 
+ANY = "*"
+
 
 def _size(text: object) -> object:
     if isinstance(text, str) and re.fullmatch(r"\d{1,5}x\d{1,5}", text):
@@ -68,7 +70,7 @@ class Capabilities(BaseModel):
     controls: frozenset[str] = frozenset()
     """Kinds of `Control` it takes."""
     loras: frozenset[str] = frozenset()
-    """Fine-tunes it can lay over the model."""
+    """Fine-tunes it can lay over the model; `*`: all that our own engine has now."""
     upscale_factors: tuple[int, ...] = ()
     """Factors that UPSCALE takes, the default first; empty: takes none but its own."""
     input_size: SizeText | None = None
@@ -166,7 +168,7 @@ DEMANDS: tuple[Demand, ...] = (
     ),
     (
         "loras",
-        lambda spec, route: all(lora.lora_id in route.loras for lora in spec.loras),
+        lambda spec, route: ANY in route.loras or all(lora.lora_id in route.loras for lora in spec.loras),
         lambda route: "takes " + (", ".join(sorted(route.loras)) or "no fine-tunes"),
     ),
     (

@@ -197,7 +197,8 @@ def passed_model(provider: str, name: str, allowed: Passthrough) -> ModelEntry:
 class Catalog:
     """Everything of the file by id, in its order. `keys` names the account keys that are present, without values.
 
-    conflicts: why own engines cannot serve a route, by model and provider; it may change while the catalog is in use.
+    conflicts: why own engines cannot serve a route, by model and provider. own: what their routes take now, where they
+    have told. Both may change while the catalog is in use.
     """
 
     providers: Mapping[str, ProviderEntry]
@@ -205,6 +206,7 @@ class Catalog:
     keys: frozenset[str] = frozenset()
     sha256: str = ""
     conflicts: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    own: Mapping[tuple[str, str], Capabilities] = field(default_factory=dict)
 
     def model(self, model_id: str) -> ModelEntry:
         """The model.
@@ -233,6 +235,10 @@ class Catalog:
             return None
         allowed = next((each for each in provider.passthrough if fnmatchcase(name, each.pattern)), None)
         return None if allowed is None else passed_model(provider_id, name, allowed)
+
+    def takes(self, model: ModelEntry, route: Route) -> Capabilities:
+        """What the route takes now."""
+        return self.own.get((model.id, route.provider), route.capabilities)
 
     def configured(self, account: Account) -> bool:
         """Whether every secret of the account is present, or none is needed."""

@@ -1,6 +1,7 @@
 """Whether the catalog and the engines agree on own models.
 
-`model.yaml` says what a model can do; the catalog adds routes and prices and may only narrow it.
+`model.yaml` says what a model can do; the catalog adds routes and prices and may only narrow it. Fine-tunes come and go
+while a model draws, so one that is not there is no conflict: it is just not offered.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from imagemesh.inference.v1 import model_pb2
 
 from mesh.errors import FailedPrecondition, MeshError
 from mesh.telemetry import logger
-from services.router.capabilities import Capabilities
+from services.router.capabilities import ANY, Capabilities
 from services.router.catalog import Catalog, ModelEntry, Route
 from services.router.specs import Size
 
 KIND = "imagemesh"
 """The kind of the providers that are our own engines."""
-AGAIN_S = 60.0
+AGAIN_S = 10.0
 NO_ANSWER_S = 1.0
 
 log = logger(__name__)
@@ -36,11 +37,6 @@ DEMANDS: tuple[Demand, ...] = (
         "controls",
         lambda route, own: route.controls <= set(own.controls),
         lambda own: ", ".join(own.controls) or "none",
-    ),
-    (
-        "loras",
-        lambda route, own: route.loras <= set(own.loras),
-        lambda own: ", ".join(own.loras) or "none",
     ),
     (
         "upscale_factors",
@@ -104,6 +100,19 @@ def conflicts(catalog: Catalog, listed: Iterable[model_pb2.Model]) -> Conflicts:
     return {place: lines for place, lines in found.items() if lines}
 
 
+def taken(catalog: Catalog, listed: Iterable[model_pb2.Model]) -> Mapping[Place, Capabilities]:
+    """What each own route takes: as the catalog says, with those of the engine's fine-tunes that it allows."""
+    there = {own.model_id: frozenset(own.loras) for own in listed}
+    return {
+        place: _with_loras(route.capabilities, there.get(route.provider_model, frozenset()))
+        for place, _, route in _own_routes(catalog)
+    }
+
+
+def _with_loras(route: Capabilities, there: frozenset[str]) -> Capabilities:
+    return route.model_copy(update={"loras": there if ANY in route.loras else there & route.loras})
+
+
 def _own_routes(catalog: Catalog) -> Iterator[tuple[Place, ModelEntry, Route]]:
     for model, route in catalog.routes():
         provider = catalog.providers[route.provider]
@@ -136,7 +145,8 @@ def _draws(own: model_pb2.Model, size: Size) -> bool:
 class OwnModels:
     """Compares the catalog with what `ask` lists: when told to, and for ever in `watch`.
 
-    `reasons` is live: why a route cannot be used, by model and provider; empty while nobody has answered.
+    `reasons` and `takes` are live: why a route cannot be used, and what it takes, by model and provider; both are empty
+    while nobody has answered.
     """
 
     def __init__(self, catalog: Catalog, ask: Callable[[], Awaitable[Sequence[model_pb2.Model]]]) -> None:
@@ -144,13 +154,17 @@ class OwnModels:
         self._ask = ask
         self._reasons: dict[Place, str] = {}
         self.reasons: Mapping[Place, str] = MappingProxyType(self._reasons)
+        self._takes: dict[Place, Capabilities] = {}
+        self.takes: Mapping[Place, Capabilities] = MappingProxyType(self._takes)
 
     async def compare(self) -> tuple[str, ...] | None:
         """The conflicts, a line each; None when there was no answer, and then what was known stays."""
         try:
-            found = conflicts(self._catalog, await self._ask())
+            listed = await self._ask()
         except MeshError:
             return None
+        self._takes.update(taken(self._catalog, listed))
+        found = conflicts(self._catalog, listed)
         reasons = {place: "; ".join(lines) for place, lines in found.items()}
         for (model, provider), reason in sorted(reasons.items() - self._reasons.items()):
             log.error("the catalog and the engines disagree", model=model, provider=provider, reason=reason)

@@ -184,7 +184,9 @@ class Planner:
         if version and version not in model.versions:
             yield Misfit("spec.model_version", "has versions " + (", ".join(model.versions) or "that nobody can pin"))
         yield from misfits(
-            request.spec, route.capabilities, seed_given=request.seed_given and request.spec.seed is not None
+            request.spec,
+            self.catalog.takes(model, route),
+            seed_given=request.seed_given and request.spec.seed is not None,
         )
 
     def _candidate(

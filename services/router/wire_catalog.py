@@ -24,7 +24,10 @@ PAGE_RULES = (Rule("page_token", length(0, 1024), "use the token of the page bef
 
 def model_to_proto(catalog: Catalog, model: ModelEntry, today: datetime.date) -> catalog_pb2.Model:
     """A model with its routes and whether each can be used on this day."""
-    routes = [route_to_proto(route, catalog.obstacle(model, route, today)) for route in model.routes]
+    routes = [
+        route_to_proto(route, catalog.takes(model, route), catalog.obstacle(model, route, today))
+        for route in model.routes
+    ]
     return catalog_pb2.Model(
         model_id=model.id,
         title=model.title,
@@ -55,12 +58,12 @@ def version_details(model: ModelEntry) -> list[catalog_pb2.ModelVersion]:
     ]
 
 
-def route_to_proto(route: Route, obstacle: str) -> catalog_pb2.ModelRoute:
-    """A route; `obstacle` says why it cannot be used now, empty when it can."""
+def route_to_proto(route: Route, takes: Capabilities, obstacle: str) -> catalog_pb2.ModelRoute:
+    """A route with what it takes now; `obstacle` says why it cannot be used, empty when it can."""
     return catalog_pb2.ModelRoute(
         provider=route.provider,
         provider_model=route.provider_model,
-        capabilities=capabilities_to_proto(route.capabilities),
+        capabilities=capabilities_to_proto(takes),
         price=price_to_proto(route.price),
         timeout=wire.duration_to_proto(route.timeout_s),
         available=not obstacle,

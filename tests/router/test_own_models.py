@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from imagemesh.inference.v1 import model_pb2
 from mesh.errors import FailedPrecondition, Unavailable
 from services.router.catalog_file import DEFAULT_CATALOG, load_catalog
 from services.router.own_models import OwnModels, conflicts
+from services.router.planning import Planner, PlanRequest
+from services.router.specs import GenerationSpec, JobOptions, Lora
 
 MANIFEST = Path(__file__).resolve().parents[2] / "models" / "demo" / "model.yaml"
 
@@ -78,7 +81,7 @@ def test_a_conflict_is_told(changes: dict[str, Any], told: str) -> None:
     assert told in conflict
 
 
-ABLE = {"controls": ["edges"], "loras": ["ink"]}
+ABLE = {"controls": ["edges"]}
 
 
 @pytest.mark.parametrize(
@@ -86,14 +89,13 @@ ABLE = {"controls": ["edges"], "loras": ["ink"]}
     [
         ({}, None),
         ({"controls": []}, "controls: model.yaml says none"),
-        ({"loras": ["oil"]}, "loras: model.yaml says oil"),
         ({"upscaleFactors": [4, 2]}, "upscale_factors: model.yaml says 4, 2"),
     ],
 )
 def test_what_guides_is_compared_too(tmp_path: Path, changes: dict[str, Any], told: str | None) -> None:
     document = yaml.safe_load(DEFAULT_CATALOG.read_text(encoding="utf-8"))
     (demo,) = (model for model in document["models"] if model["id"] == "demo")
-    route = {"controls": ["edges"], "loras": ["ink"], "upscale_factors": [2]}
+    route = {"controls": ["edges"], "upscale_factors": [2]}
     demo["routes"][0]["capabilities"].update(route)
     (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     own = listed(**{**ABLE, **changes})
@@ -137,3 +139,45 @@ def test_a_provider_that_is_switched_off_is_not_compared(tmp_path: Path) -> None
     document["providers"][0]["enabled"] = False
     (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
     assert conflicts(load_catalog(tmp_path / "catalog.yaml", {}), []) == {}
+
+
+PLACE = ("demo", "imagemesh")
+
+
+@pytest.mark.parametrize(
+    ("allowed", "there", "offered"),
+    [
+        (["*"], ["ink", "neon"], {"ink", "neon"}),
+        (["*"], [], set()),
+        (["ink", "oil"], ["ink", "neon"], {"ink"}),
+        ([], ["ink"], set()),
+    ],
+)
+async def test_fine_tunes_are_offered_as_they_come_and_go(
+    tmp_path: Path, allowed: list[str], there: list[str], offered: set[str]
+) -> None:
+    document = yaml.safe_load(DEFAULT_CATALOG.read_text(encoding="utf-8"))
+    (demo,) = (model for model in document["models"] if model["id"] == "demo")
+    demo["routes"][0]["capabilities"]["loras"] = allowed
+    (tmp_path / "catalog.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")
+    catalog, engines = load_catalog(tmp_path / "catalog.yaml", {}), Engines()
+    own = OwnModels(catalog, engines.ask)
+    live = replace(catalog, own=own.takes)
+    model = live.models["demo"]
+    engines.models = listed(loras=["before"])
+    assert await own.compare() == ()
+    engines.models = listed(loras=there)
+    assert await own.compare() == ()
+    assert live.takes(model, model.routes[0]).loras == offered
+    spec = GenerationSpec(prompt="a star", model="demo", loras=(Lora("ink"),))
+    survey = Planner(live).survey(PlanRequest(spec, JobOptions()))
+    assert bool(survey.prospects) is ("ink" in offered)
+    if not survey.prospects:
+        ((misfit,),) = (refusal.misfits for refusal in survey.refusals)
+        assert (misfit.field, misfit.takes) == ("spec.loras", "takes no fine-tunes")
+
+
+def test_while_no_engine_has_told_any_fine_tune_may_be_named() -> None:
+    catalog = load_catalog(DEFAULT_CATALOG, {})
+    spec = GenerationSpec(prompt="a star", model="demo", loras=(Lora("whatever"),))
+    assert Planner(catalog).survey(PlanRequest(spec, JobOptions())).prospects
