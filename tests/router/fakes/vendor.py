@@ -11,7 +11,7 @@ A prompt decides how a request goes:
 
 `GET /_stub/posts` tells how often each prompt and each attempt id was accepted. As a process, for crash tests:
 
-    python -m tests.router.fakes.run <vendor> --port 9000
+    python -m tests.router.fakes.run <vendor> --port 9000    (docs/providers.md)
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import collections
 import itertools
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,6 +140,10 @@ class FakeJob:
         return self.released or (self.polls > 1 and self.prompt != "stall")
 
 
+async def _nobody(_job: FakeJob) -> None:
+    """Nobody wants to know."""
+
+
 @dataclass(frozen=True)
 class FakeConfig:
     """How a fake behaves."""
@@ -173,6 +177,8 @@ class VendorFake(ABC):
         self.jobs: dict[str, FakeJob] = {}
         self.changed = asyncio.Condition()
         self.origin = ""
+        self.on_released: Callable[[FakeJob], Awaitable[None]] = _nobody
+        """Told of each order that `POST /_stub/release` has finished."""
 
     @abstractmethod
     def routes(self, app: web.Application) -> None:
@@ -184,6 +190,7 @@ class VendorFake(ABC):
         self.routes(app)
         app.router.add_get("/_files/{name}", self._file)
         app.router.add_get("/_stub/posts", self._counters)
+        app.router.add_post("/_stub/release", self._release)
         self._runner = web.AppRunner(app, access_log=None, handler_cancellation=True)
         await self._runner.setup()
         await web.TCPSite(self._runner, "127.0.0.1", self.config.port, shutdown_timeout=0.1).start()
@@ -284,6 +291,14 @@ class VendorFake(ABC):
         if name.startswith("flaky") and self._downloads[name] == 1:
             return web.Response(status=503)
         return web.Response(body=self._files[name], content_type="image/png")
+
+    async def _release(self, request: web.Request) -> web.Response:
+        prompt = request.query.get("prompt", "stall")
+        waiting = [job for job in self.jobs.values() if job.prompt == prompt and not (job.released or job.canceled)]
+        await self.release(prompt)
+        for job in waiting:
+            await self.on_released(job)
+        return web.json_response({"released": [job.id for job in waiting]})
 
     async def _counters(self, _request: web.Request) -> web.Response:
         polls = {job.id: job.polls for job in self.jobs.values()}
