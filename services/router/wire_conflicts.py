@@ -24,6 +24,7 @@ WITH_STRENGTH = frozenset(
         job_pb2.OPERATION_INPAINT,
         job_pb2.OPERATION_OUTPAINT,
         job_pb2.OPERATION_UPSCALE,
+        job_pb2.OPERATION_CONTROL,
     )
 )
 
@@ -82,7 +83,12 @@ SPEC_CONFLICTS = (
     Conflict(
         ("operation", "strength"),
         lambda spec: spec.HasField("strength") and spec.operation not in WITH_STRENGTH,
-        "strength is for IMAGE_TO_IMAGE, INPAINT, OUTPAINT and UPSCALE",
+        "strength is for IMAGE_TO_IMAGE, INPAINT, OUTPAINT, UPSCALE and CONTROL",
+    ),
+    Conflict(
+        ("strength", "images"),
+        lambda spec: spec.HasField("strength") and spec.operation == job_pb2.OPERATION_CONTROL and not spec.images,
+        "strength needs the image that CONTROL begins from",
     ),
     Conflict(
         ("operation", "mask"),

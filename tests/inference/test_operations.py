@@ -128,24 +128,23 @@ def reference(folder: Path, drawing: DrawRequest) -> Pictures:
     canvas = canvas_of(drawing)
     size: dict[str, Any] = {"width": drawing.width, "height": drawing.height}
     parts: dict[str, Any] = {}
+    controls = _controls(folder, drawing)
     if canvas is None:
         class_name, inputs = "StableDiffusionPipeline", size
-        if drawing.controls:
+        if controls:
             class_name = "StableDiffusionControlNetPipeline"
-            nets = [_control(folder, control.kind) for control in drawing.controls]
-            images = [Image.open(io.BytesIO(control.image)) for control in drawing.controls]
-            parts["controlnet"] = nets if len(nets) > 1 else nets[0]
-            scales = [control.scale for control in drawing.controls]
-            inputs |= {
-                "image": images if len(nets) > 1 else images[0],
-                "controlnet_conditioning_scale": scales if len(nets) > 1 else scales[0],
-            }
+            inputs |= {"image": controls["images"], "controlnet_conditioning_scale": controls["scales"]}
     elif canvas.mask is None:
-        class_name, inputs = "StableDiffusionImg2ImgPipeline", {"image": canvas.image, "strength": drawing.strength}
+        class_name, inputs = "StableDiffusionImg2ImgPipeline", {"strength": drawing.strength}
         inputs["image"] = canvas.image.resize((drawing.width, drawing.height), Image.Resampling.LANCZOS)
+        if controls:
+            class_name = "StableDiffusionControlNetImg2ImgPipeline"
+            inputs |= {"control_image": controls["images"], "controlnet_conditioning_scale": controls["scales"]}
     else:
         class_name = "StableDiffusionInpaintPipeline"
         inputs = {**size, "image": canvas.image, "mask_image": canvas.mask, "strength": drawing.strength}
+    if controls:
+        parts["controlnet"] = controls["nets"]
     pipeline = load(folder, class_name, **parts)
     for use in drawing.loras:
         pipeline.load_lora_weights(str(folder / "loras" / use.lora_id.split(".")[-1]), adapter_name=use.lora_id[:3])
@@ -158,6 +157,16 @@ def reference(folder: Path, drawing: DrawRequest) -> Pictures:
         generator=[torch.Generator("cpu").manual_seed(seed) for seed in drawing.seeds], output_type="np", **inputs,
     ).images  # fmt: skip
     return [(picture * 255).round().astype(int) for picture in pictures]
+
+
+def _controls(folder: Path, drawing: DrawRequest) -> dict[str, Any]:
+    """What diffusers takes: lists, or one of each; nothing where nothing controls."""
+    told = {
+        "nets": [_control(folder, control.kind) for control in drawing.controls],
+        "images": [Image.open(io.BytesIO(control.image)) for control in drawing.controls],
+        "scales": [control.scale for control in drawing.controls],
+    }
+    return {name: each if len(each) > 1 else each[0] for name, each in told.items() if each}
 
 
 def _control(folder: Path, kind: str) -> Any:
@@ -192,6 +201,17 @@ def test_two_controls_are_the_bare_pipelines(family: StableDiffusion, models: Mo
     drawn = draw(family, drawing)
     assert difference(drawn, reference(folder, drawing)) <= ALONE.get(drawing.operation, 0)
     assert difference(drawn, draw(family, request(models, "control"))) > SHARED
+
+
+@pytest.mark.parametrize("scheduler", fitting(flow=False))
+def test_a_control_that_begins_from_an_image_is_the_bare_pipelines(
+    family: StableDiffusion, models: Models, folder: Path, scheduler: str
+) -> None:
+    drawing = request(models, "control", image=PICTURE, strength=0.5, scheduler=scheduler)
+    drawn = draw(family, drawing)
+    assert difference(drawn, reference(folder, drawing)) == 0
+    assert difference(drawn, draw(family, request(models, "control", scheduler=scheduler))) > SHARED
+    assert difference(draw(family, drawing, *mates(models, drawing))[:1], drawn) <= SHARED
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -58,6 +58,7 @@ def settled(manifest: dict[str, Any] | None = None, **wanted: Any) -> DrawReques
         ({"operation": "upscale", "image": image(), "upscale_factor": 2}, (64, 96), 0.2),
         ({"operation": "upscale", "image": image(16, 24)}, (32, 48), 0.2),
         ({"operation": "control", "controls": (ControlInput("edges", image()),)}, (32, 64), 1.0),
+        ({"operation": "control", "controls": (ControlInput("edges", image()),), "image": image()}, (32, 48), 0.8),
     ],
 )
 def test_every_operation_settles_its_size_and_strength(
@@ -102,6 +103,11 @@ def test_a_snapping_model_scales_the_image_into_its_range(own: tuple[int, int], 
         ({"operation": "image_to_image", "image": image(), "strength": 1.5}, "strength", "at most 1"),
         ({"operation": "image_to_image", "image": image(), "strength": 0.1, "steps": 9}, "strength", "no step"),
         ({"operation": "control"}, "controls", "is needed"),
+        (
+            {"operation": "control", "controls": (ControlInput("edges", image()),), "strength": 0.5},
+            "strength",
+            "leave it unset to control without an image",
+        ),
         ({"controls": (ControlInput("depth", image()),)}, "controls[0].kind", "one of edges"),
         ({"controls": (ControlInput("edges", image(), 2.5),)}, "controls[0].scale", "0 to 2"),
         ({"controls": (ControlInput("edges", b"?"),)}, "controls[0].image", "send a PNG"),

@@ -6,7 +6,7 @@ Operations, and what each needs besides a prompt:
     image_to_image  image; strength
     inpaint         image, mask; strength
     outpaint        image, margins; strength
-    control         controls (which every other operation takes too)
+    control         controls (which every other operation takes too); may begin from an image, with a strength
     upscale         image, upscale_factor; strength
 """
 

@@ -16,10 +16,11 @@ Size = tuple[int, int]
 NO_LORAS: Mapping[str, LoraSource] = {}
 MOST_NAMES = 20  # that a message lists
 
-# Operations that begin with an image, and the share of the steps each makes by default. The first three are the
+# Operations that begin with an image, and the share of the steps each makes by default. All but the last are the
 # defaults of diffusers' pipelines. Refining an enlarged picture must not change what it shows: on the demo model 0.2
 # sharpens edges (reduced again, it is within 24 dB of the original), and from 0.3 on new stars appear.
-STRENGTHS = {"image_to_image": 0.8, "inpaint": 1.0, "outpaint": 1.0, "upscale": 0.2}
+STRENGTHS = {"image_to_image": 0.8, "control": 0.8, "inpaint": 1.0, "outpaint": 1.0, "upscale": 0.2}
+MAY_BEGIN = frozenset({"control"})  # with an image, or with noise
 
 
 def settle(
@@ -60,6 +61,8 @@ def _strength(wanted: Wanted, manifest: Manifest) -> float:
     """As asked for, else the operation's own, but enough for one step."""
     if wanted.strength is not None:
         return wanted.strength
+    if wanted.image is None:
+        return 1.0
     one_step = 1.000001 / max(1, _steps(wanted, manifest))
     return min(1.0, max(STRENGTHS.get(wanted.operation, 1.0), one_step))
 
@@ -135,8 +138,9 @@ def _operation_violations(wanted: Wanted, manifest: Manifest) -> Iterator[Violat
     if operation not in manifest.capabilities:
         yield Violation("operation", f"{manifest.id} can do {', '.join(manifest.capabilities)}")
         return
+    given = wanted.image is not None
     needs = {
-        "image": (operation in STRENGTHS, wanted.image is not None),
+        "image": (given if operation in MAY_BEGIN else operation in STRENGTHS, given),
         "mask": (operation == "inpaint", wanted.mask is not None),
         "margins": (operation == "outpaint", bool(wanted.margins)),
     }
@@ -150,9 +154,10 @@ def _operation_violations(wanted: Wanted, manifest: Manifest) -> Iterator[Violat
 
 
 def _strength_violations(wanted: Wanted, manifest: Manifest) -> Iterator[Violation]:
-    if wanted.operation not in STRENGTHS:
+    if wanted.operation not in STRENGTHS or (wanted.operation in MAY_BEGIN and wanted.image is None):
         if wanted.strength is not None:
-            yield Violation("strength", f"leave it unset to {wanted.operation}")
+            without = " without an image" if wanted.operation in MAY_BEGIN else ""
+            yield Violation("strength", f"leave it unset to {wanted.operation}{without}")
         return
     strength, steps = _strength(wanted, manifest), _steps(wanted, manifest)
     if not 0 < strength <= 1:

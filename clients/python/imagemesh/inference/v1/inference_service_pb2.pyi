@@ -199,9 +199,7 @@ class GenerateRequest(_message.Message):
     scheduler: _builtins.str
     """The scheduler, by one of the model's names; the model's default when empty."""
     strength: _builtins.float
-    """How far the result may leave the image, 0 to 1; the operation's default when unset. For `image_to_image`,
-    `inpaint`, `outpaint` and `upscale`.
-    """
+    """How far the result may leave the image, 0 to 1; the operation's default when unset. For operations with an image."""
     previews: _builtins.bool
     """Whether previews are wanted: a rough look at each image, about every fifth of the steps."""
     upscale_factor: _builtins.int
@@ -210,8 +208,8 @@ class GenerateRequest(_message.Message):
     """How urgent it is."""
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_image_pb2.ImageSource]:
-        """The image to start from, inline: exactly one for `image_to_image`, `inpaint`, `outpaint` and `upscale`, none else.
-        PNG, JPEG or WebP, at most 20 MiB, each edge at most 8192 pixels.
+        """The image to start from, inline: exactly one for `image_to_image`, `inpaint`, `outpaint` and `upscale`, one or none
+        for `control`, none else. PNG, JPEG or WebP, at most 20 MiB, each edge at most 8192 pixels.
         """
 
     @_builtins.property
@@ -224,7 +222,7 @@ class GenerateRequest(_message.Message):
 
     @_builtins.property
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraInput]:
-        """Adapters to apply, at most 8 different ones."""
+        """Adapters to apply, at most 8 different ones; those whose files lie in the model's folder when the call begins."""
 
     @_builtins.property
     def margins(self) -> Global___Margins:

@@ -145,7 +145,9 @@ class Model(_message.Message):
     model_id: _builtins.str
     """Its name, e.g. `demo`."""
     model_version: _builtins.str
-    """The pinned revision of the weights; changes whenever the same seed could give another picture."""
+    """The pinned revision of the model's own weights; changes whenever the same seed could give another picture. Adapters
+    do not count: other weights should get another `lora_id`.
+    """
     display_name: _builtins.str
     """The name a person reads, e.g. `Demo shapes and scenes`."""
     family: _builtins.str
@@ -188,7 +190,7 @@ class Model(_message.Message):
 
     @_builtins.property
     def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Adapters it can apply, by `lora_id`."""
+        """Adapters it can apply now, by `lora_id`: they come and go while it draws."""
 
     @_builtins.property
     def upscale_factors(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:

@@ -403,7 +403,9 @@ class Capabilities(_message.Message):
 
     @_builtins.property
     def loras(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Fine-tunes it can lay over the model, by the `lora_id` of `GenerationSpec.loras`; empty: none."""
+        """Fine-tunes it can lay over the model, by the `lora_id` of `GenerationSpec.loras`; empty: none. Those of own models
+        come and go; `*` while the engine has not told them yet.
+        """
 
     def __init__(
         self,

@@ -441,7 +441,9 @@ class GenerationSpec(_message.Message):
     scheduler: _builtins.str
     """Name of a scheduler that the model lists in the catalog. Default: the model's. At most 100 characters."""
     strength: _builtins.float
-    """How far to leave the source image, 0 (keep) to 1 (ignore). Only for IMAGE_TO_IMAGE, INPAINT, OUTPAINT and UPSCALE."""
+    """How far to leave the source image, 0 (keep) to 1 (ignore). Only for IMAGE_TO_IMAGE, INPAINT, OUTPAINT, UPSCALE, and
+    for CONTROL with an image.
+    """
     style: _builtins.str
     """A catalog style. For later: refused with UNIMPLEMENTED when set."""
     upscale_factor: _builtins.int
