@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def language_of(text: Normalised) -> str:
 
 def foreign(texts: Iterable[tuple[Text, Normalised]], policy: Policy) -> list[Foreign]:
     """The texts in languages that the policy does not name; none where it names no languages."""
-    known = {tag.split("-")[0].lower() for tag in policy.document.languages}
+    known = _named(policy)
     if not known:
         return []
     found = (Foreign(text, language_of(normalised)) for text, normalised in texts)
@@ -99,9 +99,21 @@ def findings(found: Sequence[Foreign], policy: Policy, judged: frozenset[Categor
     ]
 
 
+def counted(finding: Finding, policy: Policy) -> Finding | None:
+    """A finding of the gate as another version counts it; None where that minds no languages, or names this one."""
+    known = _named(policy)
+    if not known or finding.entry.removeprefix(f"{LAYER}/") in known:
+        return None
+    return replace(finding, at_least=Decision[policy.document.review_decision])
+
+
 def unjudged(judged: frozenset[Category]) -> list[Category]:
     """The categories that English layers alone would have judged."""
     return [category for category in BOUND if category not in judged]
+
+
+def _named(policy: Policy) -> set[str]:
+    return {tag.split("-")[0].lower() for tag in policy.document.languages}
 
 
 def _foreign_letters(text: str) -> int:

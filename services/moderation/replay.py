@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from services.moderation import coverage
+from services.moderation import coverage, language
 from services.moderation.clues import is_negative
 from services.moderation.combining import LAYER, combine
 from services.moderation.normalise import normalise
@@ -67,9 +67,16 @@ def rescored(past: Past, after: Policy, rules: RulesLayer) -> Judgement:
         findings = _read_again(past, old, after.document, rules)
     else:
         findings = list(_findings(past.verdict, old, after.document))
-    findings = [finding for finding in findings if finding.layer != coverage.LAYER]
+    findings = [kept for finding in findings if (kept := _minded(finding, after)) is not None]
     findings += coverage.findings(past.verdict.not_evaluated, after)
     return judge(findings, after.rules, past.verdict.safety)
+
+
+def _minded(finding: Finding, after: Policy) -> Finding | None:
+    """What nobody judged is minded anew, and so is the language that the gate found."""
+    if finding.layer == coverage.LAYER:
+        return None
+    return language.counted(finding, after) if finding.layer == language.LAYER else finding
 
 
 def kept_texts(kept: str, sha256: str) -> tuple[Text, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from services.moderation import coverage
+from services.moderation import coverage, language
 from services.moderation.combining import combine
 from services.moderation.layers import Outcome
 from services.moderation.normalise import normalise
@@ -53,6 +53,8 @@ def _shadow(texts: Sequence[Text], outcome: Outcome, under: tuple[Policy, RulesL
     policy, rules = under
     clues = rules.read([(text, normalise(text.text)) for text in texts])
     findings = combine(clues, outcome.scored, policy.document.negative_prompt_weight)
+    gate = [finding for finding in outcome.findings if finding.layer == language.LAYER]
+    findings += [kept for kept in (language.counted(finding, policy) for finding in gate) if kept is not None]
     findings += coverage.findings(outcome.not_evaluated, policy)
     return ShadowVerdict(policy.policy_id, policy.version, judge(findings, policy.rules, safety))
 

@@ -30,6 +30,7 @@ PROMPTS = (
     "a nude child",
     "severed head on a table, guts everywhere",
     "kill yourself",
+    "un chat qui dort sur le lit de ma grand-mère",
 )
 STRICT = policy_pb2.Safety(level=policy_pb2.SAFETY_LEVEL_STRICTEST)
 TIERS = st.tuples(*[st.sampled_from([0.1, 0.3, 0.35, 0.5, 0.6, 0.7, 0.85, 0.9, 0.95, 1.0])] * 3).map(sorted)
@@ -72,6 +73,18 @@ async def test_replay_equals_judging_again(
         if verdict.decision != after[asked].decision
     }
     assert {found.verdict_id: (found.before, found.after) for found in differences.values()} == expected
+
+
+async def test_a_language_that_the_version_names(moderation_on_each: Running) -> None:
+    rig = Rig(moderation_on_each)
+    french = await rig.service.prompt(PROMPTS[-1])
+    german = await rig.service.prompt("eine Katze schläft im Garten neben dem alten Baum")
+    assert (french.decision, german.decision) == (verdict_pb2.DECISION_REVIEW, verdict_pb2.DECISION_REVIEW)
+    policy = await rig.get()
+    policy.languages[:] = ["en", "fr-CA"]
+    _, differences = await rig.replay(await rig.set(policy, policy.etag))
+    found = {each.verdict_id: each.after for each in differences.values()}
+    assert found == {french.verdict_id: verdict_pb2.DECISION_ALLOW}
 
 
 async def test_terms_and_lists_that_are_gone(moderation_on_each: Running) -> None:

@@ -19,6 +19,7 @@ from tests.moderation.policy_rig import ARCHIVED, DRAFT, LIVE, OPERATOR, SHADOW,
 from tests.moderation.running import Running, key, refused, running
 
 NUDE = "a nude woman on a sofa"
+FRENCH = "un chat qui dort sur le lit de ma grand-mère"
 GORE, SEXUAL, MINORS = (
     verdict_pb2.CATEGORY_GORE,
     verdict_pb2.CATEGORY_SEXUAL,
@@ -229,6 +230,18 @@ async def test_a_shadow_is_recorded_and_decides_nothing(moderation_on_each: Runn
     assert (row["before"], row["decision"]) == ("BLOCK", "FLAG")
 
 
+@pytest.mark.parametrize(("languages", "decision"), [(["en"], "BLOCK"), (["en", "fr"], "ALLOW"), ([], "ALLOW")])
+async def test_a_shadow_has_a_gate_of_its_own_for_languages(rig: Rig, languages: list[str], decision: str) -> None:
+    policy = await rig.get()
+    policy.review_decision = verdict_pb2.DECISION_BLOCK
+    policy.languages[:] = languages
+    await rig.move(await rig.set(policy, policy.etag), SHADOW)
+    verdict = await rig.service.prompt(FRENCH)
+    assert verdict.decision == verdict_pb2.DECISION_REVIEW
+    (row,) = await rig.service.rows(SHADOW_VERDICTS)
+    assert (row["before"], row["decision"]) == ("REVIEW", decision)
+
+
 async def test_a_second_shadow_takes_the_firsts_place(rig: Rig) -> None:
     first = await rig.move(await rig.next(), SHADOW)
     second = await rig.move(await rig.next(), SHADOW)
@@ -249,6 +262,15 @@ async def test_an_exempted_prompt_passes_for_that_tenant_and_version(moderation_
     assert (await rig.service.prompt(NUDE + "!")).decision == verdict_pb2.DECISION_BLOCK
     await rig.move(await rig.next(), LIVE)
     assert (await rig.service.prompt(NUDE, job_id="job_1")).decision == verdict_pb2.DECISION_BLOCK
+
+
+async def test_a_person_who_lets_a_foreign_text_through_has_judged_it(moderation: Running) -> None:
+    rig = Rig(moderation)
+    await rig.move(await rig.next(review_decision=verdict_pb2.DECISION_BLOCK), LIVE)
+    blocked = await moderation.prompt(FRENCH)
+    assert (blocked.decision, blocked.layer) == (verdict_pb2.DECISION_BLOCK, "language")
+    await moderation.database.write(lambda c: exempt(c, "acme", blocked.sha256, "default", blocked.policy_version))
+    assert (await moderation.prompt(FRENCH)).decision == verdict_pb2.DECISION_ALLOW
 
 
 async def test_an_exemption_never_reaches_below_the_floor(moderation: Running) -> None:
