@@ -17,7 +17,7 @@ from services.moderation.policy_changes import Who
 from services.moderation.review_rows import storable
 from services.moderation.review_store import clock
 from services.moderation.review_tables import APPEALS
-from services.moderation.reviews import Cause, Review, Ruling, decided, minded, severity_of
+from services.moderation.reviews import Cause, Review, Ruling, decided, minded, severity_of_verdict
 from services.moderation.storage_orders import Kind, Order, add_order
 from services.moderation.store import keep_verdict, verdict_by_id
 from services.moderation.strike_store import take_back
@@ -91,14 +91,14 @@ def add(connection: sa.Connection, verdict_id: str, statement: str, tenant: str)
 
 def review_of_appeal(appeal: Appeal, verdict: Verdict) -> Review:
     """The item of the queue that stands for the appeal."""
-    subject, categories = verdict.subject, minded(verdict)
+    subject = verdict.subject
     return Review(
         review_id=derived_id("rev", appeal.appeal_id),
         topic=derived_id("top", appeal.appeal_id),
         tenant=appeal.tenant,
         cause=Cause.APPEAL,
-        severity=severity_of(categories),
-        categories=categories,
+        severity=severity_of_verdict(verdict),
+        categories=minded(verdict),
         verdict_id=appeal.verdict_id,
         asset_id=subject.asset_id,
         job_id=subject.job_id,

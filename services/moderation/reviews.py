@@ -115,6 +115,12 @@ def severity_of(categories: Iterable[Category]) -> Severity:
     return max((SEVERITIES[category] for category in categories), default=Severity.MEDIUM)
 
 
+def severity_of_verdict(verdict: Verdict) -> Severity:
+    """That of what was seen: a text that nobody could judge, in another language say, is not the worst of all."""
+    scores = verdict.judgement.scores
+    return severity_of(score.category for score in scores if score.decision >= Decision.REVIEW and score.score > 0)
+
+
 def minded(verdict: Verdict) -> tuple[Category, ...]:
     """The categories because of which the verdict was not simply allowed."""
     return tuple(score.category for score in verdict.judgement.scores if score.decision >= Decision.REVIEW)
@@ -131,14 +137,14 @@ def topic_of(verdict: Verdict) -> str:
 
 def of_verdict(verdict: Verdict, text: str) -> Review:
     """The review that a REVIEW verdict opens."""
-    subject, categories = verdict.subject, minded(verdict)
+    subject = verdict.subject
     return Review(
         review_id=derived_id("rev", verdict.verdict_id),
         topic=topic_of(verdict),
         tenant=subject.tenant,
         cause=Cause.VERDICT,
-        severity=severity_of(categories),
-        categories=categories,
+        severity=severity_of_verdict(verdict),
+        categories=minded(verdict),
         verdict_id=verdict.verdict_id,
         asset_id=subject.asset_id,
         job_id=subject.job_id,

@@ -56,6 +56,7 @@ async def test_a_review_is_listed_claimed_shown_and_decided(people: People, comm
     refused = await command("decide", waiting["reviewId"], "block")
     assert (refused.exit_code, "--reason" in refused.output) == (2, True)
     assert last(await command("decide", waiting["reviewId"], "allow", "--note", "art")).endswith(": allow")
+    assert "art" in (await command("show", waiting["reviewId"])).stdout
     assert (await people.service.prompt(BORDERLINE, job_id="job_1")).decision == ALLOW
     assert "nothing waits for a person" in (await command("list")).stdout
 
@@ -71,6 +72,16 @@ async def test_the_queue_is_worked_through(people: People, command: Command, mon
     assert verdicts == [ALLOW, BLOCK]
     assert len(await people.queue()) == 1
     assert (await people.queue())[0].reviewer == ""
+
+
+async def test_who_breaks_off_leaves_nothing_claimed(
+    people: People, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "asked", lambda: True)
+    for number in (1, 2):
+        await people.service.prompt(f"{BORDERLINE} {number}", job_id="job_1")
+    assert (await command("next", typed="skip\n")).exit_code == 1  # the end of what is typed
+    assert [review.reviewer for review in await people.queue()] == ["", ""]
 
 
 async def test_nobody_to_ask(command: Command) -> None:

@@ -189,7 +189,7 @@ async def test_a_reviewer_at_work_may_finish_after_the_time(people: People) -> N
 
 
 async def test_the_most_severe_come_first_then_the_oldest(people: People) -> None:
-    texts = (BORDERLINE, "a man threatens to hurt himself with a razor blade", f"{BORDERLINE} again")
+    texts = (BORDERLINE, "a suicidal man with a razor blade", f"{BORDERLINE} again")
     for text in texts:
         await people.service.prompt(text, job_id="job_1")
     found = await people.queue()
@@ -197,10 +197,19 @@ async def test_the_most_severe_come_first_then_the_oldest(people: People) -> Non
     assert keys == sorted(keys)
     assert (await people.claim()).review_id == found[0].review_id
     severe = await people.queue(severity=review_pb2.SEVERITY_CRITICAL)
-    assert all(review.severity == review_pb2.SEVERITY_CRITICAL for review in severe)
+    assert [review.severity for review in severe] == [review_pb2.SEVERITY_CRITICAL]
     sexual = await people.queue(categories=[SEXUAL])
     assert {review.review_id for review in sexual} <= {review.review_id for review in found}
     assert await people.queue(categories=[verdict_pb2.CATEGORY_SEXUAL_MINORS]) == []
+
+
+async def test_what_nobody_could_judge_does_not_come_before_what_was_seen(people: People) -> None:
+    await people.service.prompt("un chat qui dort sur le lit de ma grand-mère", job_id="job_1")
+    await people.service.prompt("a suicidal man with a razor blade", job_id="job_2")
+    assert [(review.job_id, review.severity) for review in await people.queue()] == [
+        ("job_2", review_pb2.SEVERITY_CRITICAL),
+        ("job_1", review_pb2.SEVERITY_MEDIUM),
+    ]
 
 
 async def test_pages_hold_together(people: People) -> None:

@@ -76,7 +76,7 @@ def verify(session: Session, from_sequence: int, as_json: bool) -> None:
 @click.option("--tenant", default="", help="Only of this tenant.")
 @click.option("--from", "since", type=DAY, help="Only at or after this time, UTC.")
 @click.option("--to", "until", type=DAY, help="Only before this time, UTC.")
-@click.option("--output", type=click.File("wb"), default="-", metavar="FILE", help="Default: standard output.")
+@click.option("--output", "-o", type=click.File("wb"), default="-", metavar="FILE", help="Default: standard output.")
 @click.pass_obj
 def export(session: Session, tenant: str, since: datetime | None, until: datetime | None, output: IO[bytes]) -> None:
     """Write records as JSON Lines, oldest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -13,6 +13,7 @@ from imagemesh.cli.failures import Failure, told
 from imagemesh.cli.output import facts, json_option, moment, note, plain, print_message, show, table
 from imagemesh.cli.session import Session
 from imagemesh.client import Client
+from imagemesh.errors import NotFoundError, WrongStateError
 from imagemesh.moderation.v1 import review_pb2, review_service_pb2_grpc, verdict_pb2
 from imagemesh.moderation.v1 import review_service_pb2 as pb2
 
@@ -133,12 +134,15 @@ def work(session: Session) -> None:
     """Work through the queue: claim the first, show it, ask, decide, and so on until it is empty."""
     if not asked():
         raise click.UsageError("nobody can be asked here; use `reviews claim` and `reviews decide`")
-    skipped: list[str] = []
+    mine: set[str] = set()
     with mesh(session) as (client, stub):
-        while _one(client, stub, skipped):
-            pass
-        for review_id in skipped:
-            client.call(stub.ReleaseReview, pb2.ReleaseReviewRequest(review_id=review_id))
+        try:
+            while _one(client, stub, mine):
+                pass
+        finally:  # also after Ctrl-C: nobody else could have them for half an hour
+            for review_id in sorted(mine):
+                with suppress(WrongStateError):  # somebody else has it by now, or it has ended
+                    client.call(stub.ReleaseReview, pb2.ReleaseReviewRequest(review_id=review_id))
 
 
 def asked() -> bool:
@@ -146,22 +150,23 @@ def asked() -> bool:
     return sys.stdin.isatty()
 
 
-def _one(client: Client, stub: Stub, skipped: list[str]) -> bool:
-    """One item; False to stop. What is skipped stays claimed until the end, so that it does not come again."""
-    listed = client.call(stub.ListReviews, pb2.ListReviewsRequest(state=review_pb2.REVIEW_STATE_PENDING, page_size=1))
-    if not listed.reviews:
+def _one(client: Client, stub: Stub, mine: set[str]) -> bool:
+    """One item; False to stop. What is skipped stays `mine` until the end, so that it does not come again."""
+    try:
+        review = _claimed(client, stub, "")
+    except NotFoundError:
         click.echo("nothing waits for a person")
         return False
-    review = _claimed(client, stub, "")
+    mine.add(review.review_id)
     tell(review)
     choice = click.prompt("decision", type=click.Choice(CHOICES))
     if choice in ("skip", "quit"):
-        skipped.append(review.review_id)
-        return choice == "skip"
+        return bool(choice == "skip")
     reason = click.prompt("blocked for", type=category) if choice == "block" else ""
     request = _decision(review.review_id, choice, reason, click.prompt("note", default="", show_default=False))
     request.etag = review.etag
     client.call(stub.DecideReview, request, repeatable=False)
+    mine.remove(review.review_id)
     return True
 
 
@@ -188,6 +193,7 @@ def tell(review: review_pb2.Review) -> None:
             ("due", moment(review.due_time)),
             ("reviewer", review.reviewer),
             ("decision", plain(verdict_pb2.Decision.Name(review.decision), "DECISION_")),
+            ("blocked for", plain(verdict_pb2.Category.Name(review.reason), "CATEGORY_") if review.reason else ""),
             ("note", review.note),
         )
     )
