@@ -58,6 +58,7 @@ async def state(engine: Engine, model_id: str = "tiny") -> State:
 async def test_unloaded_it_refuses_and_loaded_again_it_draws(
     passing: Engine, models: Models, short: DrawRequest
 ) -> None:
+    await stop(await begin(passing, long(short, "left early")))
     drawing = await begin(passing, long(short, "in time", steps=20, width=32, height=32))
     await passing.unload("tiny")
     assert isinstance((await drawing)[-1], Finished)  # what ran could end

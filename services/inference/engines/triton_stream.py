@@ -1,7 +1,7 @@
 """The answers to one question that a model inside Triton was asked: a stream that is read to its end.
 
-Triton 2.51 never forgets a request whose stream was canceled while the last answer was being written, and never unloads a
-model that has such a request. So nobody here breaks a stream off who can wait for its end: who leaves a drawing asks
+Triton 2.51 never forgets a request whose stream was canceled while its last answer was being written, and never unloads
+a model that has such a request. So nobody here breaks a stream off who can wait for its end: who leaves a drawing asks
 the model to stop it, and the stream then ends by itself.
 """
 
