@@ -28,6 +28,7 @@ from tests.router.fakes.pictures import picture
 
 OWN = "demo"
 END_SECONDS = 300.0
+DRAWN_STEPS = 20
 STUB_LATENCY_MS = 150.0
 ENDED = ("SUCCEEDED", "FAILED", "BLOCKED", "CANCELED")
 
@@ -37,7 +38,7 @@ class Crashed:
     """One scenario's end.
 
     reservations: keys with money reserved, though no job is unfinished. doubled: attempts that a stub was asked for
-    twice. stray: published, but in no job.
+    twice. stray: published, but in no job. retried: attempts beyond each job's first.
     """
 
     scenario: str
@@ -50,6 +51,7 @@ class Crashed:
     reservations: int
     doubled: int
     stray: int
+    retried: int
     seconds: float
 
     def broken_promises(self) -> list[str]:
@@ -90,6 +92,16 @@ class Scene:
         await self.mesh.ready(process, restarts + 1)
         return await self._account(f"kill {process}", model, ids, began)
 
+    async def restart_while_drawing(self, process: str, jobs: int, *, gently: bool) -> Crashed:
+        """SIGTERM or SIGKILL for the own engine's process while it draws; the launcher starts it again."""
+        began = time.monotonic()
+        ids = await self.submit(OWN, jobs)
+        await self._until_attempted(ids)
+        restarts = await (self.mesh.terminate(process) if gently else self.mesh.kill(process))
+        await self._until_ended(ids)
+        await self.mesh.ready(process, restarts + 1)
+        return await self._account(f"{'restart' if gently else 'kill'} {process} at work", OWN, ids, began)
+
     async def kill_worker_at(self, point: str, model: str, jobs: int) -> Crashed:
         """SIGKILL for the worker while one of its jobs stands before or after a step (`before:store`)."""
         began = time.monotonic()
@@ -118,7 +130,7 @@ class Scene:
     async def submit(self, model: str, jobs: int, *, edits: bool = False) -> list[str]:
         """Acknowledged jobs; the client repeats unanswered calls with the same request id. `edits` start from a
         picture, so that there is something to bring in."""
-        options = Options(model=model, steps=4 if model == OWN else None, cache="bypass")
+        options = Options(model=model, steps=DRAWN_STEPS if model == OWN else None, cache="bypass")
         requests = [_request(f"a red circle number {number}", options, edits) for number in range(jobs)]
         async with self.mesh.client() as client:
             created = await asyncio.gather(*(client.call(client.jobs.CreateJob, request) for request in requests))
@@ -127,6 +139,12 @@ class Scene:
     async def _until_running(self, ids: Sequence[str]) -> None:
         async with asyncio.timeout(60):
             while not self._states(ids)["RUNNING"]:
+                await asyncio.sleep(0.01)
+
+    async def _until_attempted(self, ids: Sequence[str]) -> None:
+        query = f"SELECT 1 FROM attempts WHERE state = 'RUNNING' AND {_among(ids)}"
+        async with asyncio.timeout(60):
+            while not self.mesh.rows("router", query):
                 await asyncio.sleep(0.01)
 
     async def _until_ended(self, ids: Sequence[str]) -> None:
@@ -144,6 +162,7 @@ class Scene:
             f"{state} {reason}" for state, reason in rows if state != "SUCCEEDED" and (state, reason) not in unknown
         ]
         debits = self.mesh.rows("router", f"SELECT 1 FROM ledger_entries WHERE kind = 'DEBIT' AND {_among(ids)}")
+        attempts = self.mesh.rows("router", f"SELECT 1 FROM attempts WHERE {_among(ids)}")
         open_ = self.mesh.rows("router", "SELECT 1 FROM budgets WHERE reserved_micros != 0")
         return Crashed(
             scenario=scenario,
@@ -156,6 +175,7 @@ class Scene:
             reservations=len(open_),
             doubled=await self._doubled(),
             stray=self._stray(ids),
+            retried=max(0, len(attempts) - len(ids)),
             seconds=time.monotonic() - began,
         )
 

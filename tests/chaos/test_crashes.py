@@ -27,6 +27,16 @@ async def test_killing_a_process_breaks_no_promise(stage: Scene, process: str, m
     assert not crashed.broken_promises()
 
 
+@pytest.mark.parametrize("gently", [True, False])
+@pytest.mark.parametrize("process", ["inference", "triton"])
+async def test_restarting_the_engine_at_work_breaks_no_promise(stage: Scene, process: str, gently: bool) -> None:
+    if process not in stage.mesh.processes():
+        pytest.skip("the engine runs in process here")
+    crashed = await stage.restart_while_drawing(process, jobs=6, gently=gently)
+    assert not crashed.broken_promises()
+    assert gently or crashed.retried
+
+
 @pytest.mark.parametrize(
     "point", ["after:bring_inputs", "before:attempt", "after:attempt", "before:publish", "before:end"]
 )

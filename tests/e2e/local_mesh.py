@@ -59,6 +59,12 @@ class LocalMesh:
         kill_tree(int(process["pid"]))
         return int(process["restarts"])
 
+    async def terminate(self, name: str) -> int:
+        """SIGTERM for the process, as at a rolling update; returns how often it had been restarted before."""
+        process = self.processes()[name]
+        os.kill(int(process["pid"]), signal.SIGTERM)
+        return int(process["restarts"])
+
     def rows(self, service: str, query: str) -> Rows:
         """Reads what a service has stored straight from its database."""
         return self._truth.rows(service, query)
