@@ -319,6 +319,33 @@ def test_while_people_wait_the_batch_lane_makes_fewer_steps(start: Start) -> Non
     assert isinstance(long.end(), Finished)
 
 
+def test_a_short_request_beside_long_ones_makes_every_second_step_alone(start: Start) -> None:
+    family = FakeFamily(gated=True)
+    engine = start(family, Limits())
+    long = Listener(engine, drawing("long", steps=30, count=3))
+    arrive(family)
+    short = Listener(engine, drawing("short", steps=5))
+    eventually(lambda: short.work.phase.value == "denoise")
+    family.open(1000)
+    assert isinstance(short.end(), Finished)
+    assert isinstance(long.end(), Finished)
+    first = family.passes.index(["short"])
+    assert family.passes[first : first + 5] == [["short"], ["long", "short"]] * 2 + [["short"]]
+    assert sum("long" in names for names in family.passes) == 30
+
+
+def test_short_requests_do_not_hurry_when_they_are_many_or_nobody_waits_for_them(start: Start) -> None:
+    family = FakeFamily(gated=True)
+    engine = start(family, Limits())
+    listeners = [Listener(engine, drawing("long", steps=30, count=2))]
+    arrive(family)
+    listeners += [Listener(engine, drawing("p", steps=5, count=2)), Listener(engine, batch("b", steps=5, count=1))]
+    eventually(lambda: all(listener.work.phase.value == "denoise" for listener in listeners))
+    family.open(1000)
+    assert all(isinstance(listener.end(), Finished) for listener in listeners)
+    assert not [names for names in family.passes if set(names) < {"p", "b"}]
+
+
 def test_the_batch_lane_leaves_slots_and_waiting_places_to_people(start: Start) -> None:
     family = FakeFamily(gated=True)
     engine = start(family, Limits(slots=4, waiting=4))

@@ -3,6 +3,9 @@
 People's requests go first, four to one (`Limits.share`), both when slots are given out and when steps are made; what
 waits in a lane keeps its order. So that neither lane shuts the other out, requests in the BATCH lane never hold the
 last quarter of the slots or of the waiting list, and one of them is taken after every four of the others.
+
+Beside long requests a short one would make each of its few steps in company, at several times the cost of its own. So
+short requests of people make a step of their own after each that is shared, as long as they are a small part of all.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from services.inference.engine.request import DrawRequest, Lane
 from services.inference.engine.work import Phase, Work
 
 MIB = 2**20
+SHORT = 4  # a request is short beside one of this many times its steps
+FEW = 3  # short requests hurry while all rows are this many times theirs, which bounds what the others lose
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,7 @@ class Admission:
         self._running: list[Work] = []
         self._turns = 0  # of the INTERACTIVE lane since the last of the BATCH lane
         self._rounds = 0
+        self._hurried = False  # whether the last round was of short requests only
 
     @property
     def works(self) -> list[Work]:
@@ -105,6 +111,10 @@ class Admission:
     def round(self) -> list[Work]:
         """The requests that make their next step now; nothing when none is ready for one."""
         stepping = [work for work in self._running if work.phase is Phase.STEPPING]
+        hurrying = [] if self._hurried else _hurrying(stepping)
+        self._hurried = bool(hurrying)
+        if hurrying:
+            return hurrying
         interactive = [work for work in stepping if work.lane is Lane.INTERACTIVE]
         if not interactive or len(interactive) == len(stepping):
             return stepping
@@ -126,3 +136,15 @@ class Admission:
     def _fits(self, work: Work) -> bool:
         """Whether the memory suffices; what does not fit yet keeps its turn, so that large requests come to theirs."""
         return not self._limits.memory or self.memory_promised + work.memory <= self._limits.memory
+
+
+def _hurrying(stepping: list[Work]) -> list[Work]:
+    """The short requests of people, when they are few."""
+    longest = max((work.drawing.steps for work in stepping), default=0)
+    short = [work for work in stepping if work.lane is Lane.INTERACTIVE and SHORT * work.drawing.steps <= longest]
+    few = FEW * _rows(short) <= _rows(stepping)
+    return short if few else []
+
+
+def _rows(works: list[Work]) -> int:
+    return sum(work.drawing.rows for work in works)
