@@ -28,6 +28,7 @@ from services.moderation.audit_parts import Audit
 from services.moderation.audit_service import AuditService
 from services.moderation.checkpoints import CheckpointStore
 from services.moderation.classifiers import IMAGE_CLASSIFIERS, TEXT_CLASSIFIERS
+from services.moderation.closing import overtake
 from services.moderation.config import ModerationSettings
 from services.moderation.image_pipeline import ImagePipeline, Reading
 from services.moderation.judging import Judge
@@ -76,7 +77,7 @@ class Moderation:
 
     def __init__(self, settings: ModerationSettings, outside: Outside, book: PolicyBook) -> None:
         limits = settings.limits()
-        self.store = Store(outside.database)
+        self.store = Store(outside.database, overtake)
         self._loaded = Loaded(settings, outside.plug_ins)
         self._pool = ThreadPoolExecutor(limits.text_threads, thread_name_prefix="normalise")
         self._relay = Relay(outside.database, OUTBOX, outside.bus)

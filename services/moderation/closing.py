@@ -11,17 +11,19 @@ from services.moderation import audit, wire_events
 from services.moderation.appeal_store import Settled
 from services.moderation.audit import AuditEntry
 from services.moderation.policy_changes import Who
-from services.moderation.review_store import clock, save
+from services.moderation.review_store import clock, locked, save
 from services.moderation.reviews import Review, Ruling, State
 from services.moderation.tables import OUTBOX
+from services.moderation.verdicts import Decision, Verdict
 
 
 def close(connection: sa.Connection, review: Review, ruling: Ruling, reviewer: str, outcome_id: str) -> Review:
-    """The locked review, ended and told; its text goes. reviewer: empty where nobody decided (EXPIRED)."""
+    """The locked review, ended and told; its text goes. reviewer: empty where nobody decided; a block is EXPIRED."""
+    nobody = not reviewer and ruling.decision is Decision.BLOCK
     closed = save(
         connection,
         review,
-        state=State.DECIDED if reviewer else State.EXPIRED,
+        state=State.EXPIRED if nobody else State.DECIDED,
         reviewer=reviewer,
         claim_us=0,
         decision=ruling.decision,
@@ -33,6 +35,18 @@ def close(connection: sa.Connection, review: Review, ruling: Ruling, reviewer: s
     )
     _tell(connection, wire_events.review_decided(closed, current()))
     return closed
+
+
+def overtake(connection: sa.Connection, review_id: str, verdict: Verdict) -> None:
+    """The job asked again, and under another policy it got this verdict: nobody need decide any more."""
+    review = locked(connection, review_id)
+    if review.state is not State.OPEN:
+        return
+    passes = verdict.judgement.decision in (Decision.ALLOW, Decision.FLAG)
+    note = f"overtaken by {verdict.policy_id} {verdict.policy_version}"
+    ruling = Ruling(Decision.ALLOW if passes else Decision.BLOCK, note=note)
+    closed = close(connection, review, ruling, "", verdict.verdict_id)
+    put_on_record(connection, closed, Who("mesh", ""), verdict.subject.sha256)
 
 
 def tell_settled(connection: sa.Connection, settled: Settled) -> None:

@@ -84,6 +84,11 @@ def outcome_of(connection: sa.Connection, topic: str) -> str:
     return "" if row is None or row.state == State.OPEN else str(row.outcome_id)
 
 
+def waiting_about(parameter: str) -> sa.Select[tuple[str]]:
+    """Selects the id of the open review about the topic in this parameter."""
+    return sa.select(R.review_id).where(R.topic == sa.bindparam(parameter), R.state == State.OPEN.value)
+
+
 def locked(connection: sa.Connection, review_id: str) -> Review:
     """The review, until the commit for this transaction alone; NotFound when there is none."""
     row = connection.execute(sa.select(REVIEWS).where(R.review_id == review_id).with_for_update()).mappings().first()

@@ -16,7 +16,7 @@ from services.moderation.exemptions import exempted
 from services.moderation.perceptual import BlockedHash, HashTable
 from services.moderation.policies import Strikes
 from services.moderation.policy_tables import POLICIES_VERSION, SHADOW_VERDICTS
-from services.moderation.review_store import open_review, outcome_of
+from services.moderation.review_store import open_review, outcome_of, waiting_about
 from services.moderation.reviews import of_verdict, topic_of
 from services.moderation.rows import (
     AuditNote,
@@ -35,11 +35,13 @@ from services.moderation.verdicts import Decision, Signs, Subject, SubjectKind, 
 
 V = VERDICTS.c
 Announce = Callable[[Verdict], Sequence[Event]]
+Overtake = Callable[[sa.Connection, str, Verdict], None]
+"""Ends the open review of this id, since another verdict stands now."""
 
 
-_CLOCK = sa.select(now_us(), POLICIES_VERSION.c.version, BLOCKLIST_VERSION.c.version).where(
-    POLICIES_VERSION.c.id == 1, BLOCKLIST_VERSION.c.id == POLICIES_VERSION.c.id
-)
+_CLOCK = sa.select(
+    now_us(), POLICIES_VERSION.c.version, BLOCKLIST_VERSION.c.version, waiting_about("topic").scalar_subquery()
+).where(POLICIES_VERSION.c.id == 1, BLOCKLIST_VERSION.c.id == POLICIES_VERSION.c.id)
 _CLOCK_FOR_TEXT = _CLOCK.with_for_update(read=True, of=POLICIES_VERSION)
 _CLOCK_FOR_IMAGE = _CLOCK.with_for_update(read=True)
 _BY_ID = sa.select(VERDICTS).where(VERDICTS.c.verdict_id == sa.bindparam("wanted"))
@@ -72,11 +74,13 @@ class Given:
 class Store:
     """What moderation keeps. Every method is one transaction.
 
-    A picture's verdict never changes once it is stored, so the newest ones are remembered.
+    A picture's verdict never changes once it is stored, so the newest ones are remembered. overtake: called where a job
+    got another verdict about what waits for a person.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, overtake: Overtake) -> None:
         self._database = database
+        self._overtake = overtake
         self._recent: OrderedDict[str, Verdict] = OrderedDict()
 
     async def record(self, given: Given, note: AuditNote, announce: Announce) -> Verdict | None:
@@ -86,7 +90,7 @@ class Store:
         what was decided about the same before is returned instead. None when what it was given by has changed by now:
         the verdict must be given anew.
         """
-        stored = await self._database.write(lambda c: _record(c, given, note, announce))
+        stored = await self._database.write(lambda c: _record(c, given, note, (announce, self._overtake)))
         if stored is not None:
             self._remember(stored)
         return stored
@@ -130,15 +134,19 @@ class Store:
             self._recent.popitem(last=False)
 
 
-def _record(connection: sa.Connection, given: Given, note: AuditNote, announce: Announce) -> Verdict | None:
+def _record(
+    connection: sa.Connection, given: Given, note: AuditNote, hooks: tuple[Announce, Overtake]
+) -> Verdict | None:
     """What the verdict was given by stays locked until the commit."""
+    announce, overtake = hooks
     verdict, basis = given.verdict, given.basis
     clock = _CLOCK_FOR_TEXT if basis.table is None else _CLOCK_FOR_IMAGE
-    now, policies, table = connection.execute(clock).one()
+    topic = topic_of(verdict)
+    now, policies, table, waiting = connection.execute(clock, {"topic": topic}).one()
     if policies != basis.policies or basis.table not in (None, table):
         return None
     if verdict.judgement.decision is Decision.REVIEW:
-        outcome = outcome_of(connection, topic_of(verdict))
+        outcome = outcome_of(connection, topic)
         if outcome:
             return verdict_by_id(connection, outcome)
     stamped = replace(verdict, create_us=int(now))
@@ -152,6 +160,8 @@ def _record(connection: sa.Connection, given: Given, note: AuditNote, announce: 
     if verdict.judgement.decision is Decision.REVIEW and open_review(connection, of_verdict(stamped, given.words)):
         for event in announce(stamped):
             append(connection, OUTBOX, event)
+    if waiting and verdict.subject.job_id and verdict.judgement.decision is not Decision.REVIEW:
+        overtake(connection, waiting, stamped)
     record_audit(connection, audit_entry(stamped, note))
     return stamped
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import pytest
 
 from services.moderation.classifiers.base import Capability, Picture
+from services.moderation.closing import overtake
 from services.moderation.decoding import inspect
 from services.moderation.perceptual import BlockedHash
 from services.moderation.store import Store
@@ -50,7 +51,7 @@ async def test_what_another_process_blocked_is_not_shown_to_a_vendor_even_once(
     moderation_on_each: Running, vendor: Vendor
 ) -> None:
     """The first picture after the blocking is the blocked one; the process has not been told of it."""
-    elsewhere = Store(moderation_on_each.database)
+    elsewhere = Store(moderation_on_each.database, overtake)
     await elsewhere.block([known(1, DATA)], "takedown")
     verdict = await moderation_on_each.image(DATA)
     assert (verdict.layer, vendor.shown) == ("perceptual-hash", 0)
@@ -72,7 +73,7 @@ async def test_the_table_is_read_once_for_many_pictures(
         return await inner()
 
     monkeypatch.setattr(store, "hash_table", counted)
-    await Store(moderation_on_each.database).block([known(1, DATA)], "file")
+    await Store(moderation_on_each.database, overtake).block([known(1, DATA)], "file")
     for number in (3, 4, 5):
         await moderation_on_each.image(encode(scene(number)))
     assert read == 1

@@ -87,6 +87,37 @@ async def test_a_job_is_decided_once_whatever_becomes_of_the_policy(people: Peop
     assert (await people.service.prompt(BORDERLINE, job_id="job_1")).decision == ALLOW
 
 
+@pytest.mark.parametrize(
+    ("block", "outcome"), [(None, events_pb2.REVIEW_OUTCOME_ALLOWED), (0.3, events_pb2.REVIEW_OUTCOME_EXPIRED)]
+)
+async def test_what_a_change_of_policy_decides_waits_for_nobody(
+    people: People, block: float | None, outcome: int
+) -> None:
+    """The job asks again, and goes on or ends by what the policy says now."""
+    await people.service.prompt(BORDERLINE, job_id="job_1", user="ann")
+    await people.service.prompt(BORDERLINE, user="ann")
+    claimed = next(review for review in [await people.claim(), await people.claim()] if review.job_id)
+    rig = Rig(people.service)
+    policy = await rig.get()
+    for limits in policy.thresholds:
+        if limits.category == SEXUAL:
+            for tier in ("flag", "review"):
+                limits.ClearField(tier)
+            if block is not None:
+                limits.block = block
+    await rig.move(await rig.set(policy, (await rig.newest()).etag), LIVE)
+    second = await people.service.prompt(BORDERLINE, job_id="job_1", user="ann")
+    assert (second.decision == BLOCK) is (block is not None)
+    assert [review.job_id for review in await people.queue()] == [""]
+    assert (await refused(people.decide(claimed, ALLOW))).code is Code.FAILED_PRECONDITION
+    told = [event.outcome for event in await people.events(events_pb2.ReviewDecided)]  # type: ignore[attr-defined]
+    assert told == [outcome]
+    (row,) = [row for row in await people.service.rows(REVIEWS) if row["job_id"]]
+    note = f"overtaken by default {second.policy_version}"
+    assert (row["outcome_id"], row["text"], row["note"]) == (second.verdict_id, "", note)
+    assert await people.service.prompt(BORDERLINE, job_id="job_1", user="ann") == second
+
+
 async def test_a_replay_leaves_out_what_people_decided(people: People) -> None:
     for number, decision in enumerate((ALLOW, BLOCK)):
         await people.service.prompt(f"{BORDERLINE} {number}", job_id="job_1")
