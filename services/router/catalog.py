@@ -55,7 +55,7 @@ class Account(Entry):
     endpoint: Url = ""
     """Instead of the provider's."""
     max_concurrency: int = Field(0, ge=0)
-    """Most calls at once; 0: unbounded."""
+    """Most calls at once, by all workers together; 0: unbounded."""
     requests_per_minute: int = Field(0, ge=0)
     """0: unbounded."""
     dedicated: str = Field("", max_length=200)

@@ -47,8 +47,9 @@ from services.router.providers.imagemesh import OwnEngine
 from services.router.providers.modelslab import ModelsLab
 from services.router.providers.nim import Nim
 from services.router.providers.openai import OpenAIImages
-from services.router.providers.pacing import Allowance, Paced, Share, alone
+from services.router.providers.pacing import Allowance, Paced
 from services.router.providers.replicate import Replicate
+from services.router.providers.slots import Share, Slots, alone
 from services.router.providers.stability import Stability
 from services.router.providers.watching import Degradations, Watched
 from services.router.providers.wrappers import Limited, wrapped
@@ -123,14 +124,15 @@ def open_providers(
 
 def _member(entry: ProviderEntry, chosen: catalogs.Account, keys: Mapping[str, str], shared: Connections) -> Member:
     """One account with its own limits."""
-    slots = chosen.max_concurrency or UNBOUNDED
+    most = chosen.max_concurrency or UNBOUNDED
     try:
         adapter = ADAPTERS[entry.kind].open(_account(entry, chosen, keys), shared)
     except ValueError as error:
         raise AccountError(f"providers.{entry.id}.accounts.{chosen.name}: {error}") from error
     watched = adapter if shared.degradations is None else Watched(adapter, shared.degradations)
+    slots = Slots(most, shared.workers if chosen.max_concurrency else alone)
     paced = Paced(Limited(watched, slots), Allowance(chosen.requests_per_minute, shared.workers))
-    return Member(chosen.name, paced, slots, bool(chosen.dedicated))
+    return Member(chosen.name, paced, most, bool(chosen.dedicated))
 
 
 def _account(entry: ProviderEntry, chosen: catalogs.Account, keys: Mapping[str, str]) -> Account:

@@ -7,7 +7,7 @@ taken on, so nothing is charged twice. Any other failure, and any after the orde
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
 from services.router.providers.base import Capabilities, Listener, Provider, ProviderCall, ProviderResult
@@ -74,7 +74,8 @@ class Accounts(Provider):
             listener.chosen(member.name)
             noting = _Noting(listener)
             try:
-                return await self._at(member, replace(call, timeout=max(ends - self._clock(), 0.0)), noting)
+                left = replace(call, timeout=max(ends - self._clock(), 0.0))
+                return await self._busy(member, member.provider.submit(left, noting))
             except ProviderError as error:
                 if error.kind not in RESTS or len(self._members) == 1 or noting.taken:
                     raise
@@ -84,7 +85,8 @@ class Accounts(Provider):
 
     async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
         """See `Provider.resume`; at the account of `call.account`."""
-        return await self.at(call.account).resume(call, provider_request_id, listener)
+        member = self._members.get(call.account, self._first)
+        return await self._busy(member, member.provider.resume(call, provider_request_id, listener))
 
     def order_id(self, attempt_id: str) -> str:
         """See `Provider.order_id`; none where several accounts might have taken the order, and only one knows it."""
@@ -115,10 +117,10 @@ class Accounts(Provider):
         for member in self._members.values():
             await member.provider.close()
 
-    async def _at(self, member: Member, call: ProviderCall, listener: Listener) -> ProviderResult:
+    async def _busy(self, member: Member, calling: Awaitable[ProviderResult]) -> ProviderResult:
         member.busy += 1
         try:
-            return await member.provider.submit(call, listener)
+            return await calling
         finally:
             member.busy -= 1
 

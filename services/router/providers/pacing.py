@@ -7,14 +7,13 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from services.router.providers.base import Provider, ProviderCall, ProviderResult
+from services.router.providers.base import Listener, Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.providers.rates import RateHint
+from services.router.providers.slots import Share, alone
 from services.router.providers.wrappers import Proceed, Wrapper
 
 Clock = Callable[[], float]
-Share = Callable[[], int]
-"""How many workers use an account's limits together, at least 1."""
 
 BURST_S = 5.0
 """How much of a minute's requests may go at once: what falls into this many seconds, at least one."""
@@ -23,11 +22,6 @@ NEAR = 5
 
 LONGEST_PAUSE = 60.0
 """Seconds after which a request finds out, however far off the reset was said to be: it is only a hint."""
-
-
-def alone() -> int:
-    """This worker is the only one."""
-    return 1
 
 
 class Allowance:
@@ -87,6 +81,10 @@ class Paced(Wrapper):
         super().__init__(inner)
         self.allowance = allowance
         self._sleep = sleep
+
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        """See `Provider.resume`. It orders nothing."""
+        return await self._inner.resume(call, provider_request_id, listener)
 
     async def _around(self, call: ProviderCall, proceed: Proceed) -> ProviderResult:
         waited = 0.0

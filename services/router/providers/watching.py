@@ -14,7 +14,7 @@ from mesh.errors import InvalidArgument
 from mesh.imaging import in_thread, open_image, sniff
 from services.router.breaker import BreakerKey, Breakers
 from services.router.degradation import Degradation, DegradationConfig, Drawn, Sign
-from services.router.providers.base import Provider, ProviderCall, ProviderImage, ProviderResult
+from services.router.providers.base import Listener, Provider, ProviderCall, ProviderImage, ProviderResult
 from services.router.providers.errors import ProviderError, treatment
 from services.router.providers.wrappers import Proceed, Wrapper
 
@@ -67,6 +67,10 @@ class Watched(Wrapper):
         super().__init__(inner)
         self._degradations = degradations
         self._clock = clock
+
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        """See `Provider.resume`. How long it took is not known here."""
+        return await self._inner.resume(call, provider_request_id, listener)
 
     async def _around(self, call: ProviderCall, proceed: Proceed) -> ProviderResult:
         key, began = BreakerKey(self.name, call.model_id or call.model), self._clock()

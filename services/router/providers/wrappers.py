@@ -14,6 +14,7 @@ from mesh import telemetry
 from services.router.breaker import BreakerKey, Breakers
 from services.router.providers.base import Capabilities, Listener, Provider, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError, treatment
+from services.router.providers.slots import Slots
 from services.router.providers.webhooks import CallBack
 
 log = telemetry.logger(__name__)
@@ -74,15 +75,23 @@ class Wrapper(Provider):
 class Limited(Wrapper):
     """At most so many calls at once. Others wait for up to half of their time, so that half is left for the call."""
 
-    def __init__(self, inner: Provider, concurrency: int) -> None:
+    def __init__(self, inner: Provider, slots: Slots) -> None:
         super().__init__(inner)
-        self._slots = asyncio.Semaphore(concurrency)
+        self._slots = slots
+
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        """See `Provider.resume`. The vendor has the order already: it counts, and waits for nobody."""
+        self._slots.take()
+        try:
+            return await self._inner.resume(call, provider_request_id, listener)
+        finally:
+            self._slots.release()
 
     async def _around(self, call: ProviderCall, proceed: Proceed) -> ProviderResult:
-        if self._slots.locked():
-            call = await self._wait(call)
+        if self._slots.free:
+            self._slots.take()
         else:
-            await self._slots.acquire()  # at once
+            call = await self._wait(call)
         try:
             return await proceed(call)
         finally:

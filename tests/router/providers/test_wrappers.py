@@ -11,6 +11,7 @@ from services.router.breaker import BreakerConfig, BreakerKey, Breakers
 from services.router.leases import LeaseLost
 from services.router.providers.base import Listener, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
+from services.router.providers.slots import Slots
 from services.router.providers.wrappers import Limited, wrapped
 from tests.router.providers.harness_base import Heard
 from tests.router.rig import Clock, ScriptedProvider
@@ -30,6 +31,26 @@ def breakers(clock: Clock) -> Breakers:
 
 def call(timeout: float = 5.0) -> ProviderCall:
     return ProviderCall("att_1", "acme", "vendor-model", "a fox", timeout, model_id="catalog-model")
+
+
+class Resumable(ScriptedProvider):
+    """Takes orders up, and draws them once told to."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.drawn = asyncio.Event()
+        self._resumed = 0
+
+    async def until_resumed(self, times: int) -> None:
+        async with self.asked:
+            await self.asked.wait_for(lambda: self._resumed >= times)
+
+    async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
+        async with self.asked:
+            self._resumed += 1
+            self.asked.notify_all()
+        await self.drawn.wait()
+        return self._draw(call, "draw")
 
 
 async def refused(provider: ScriptedProvider, breakers: Breakers) -> ProviderError:
@@ -78,7 +99,7 @@ async def test_a_rate_limit_keeps_everybody_off_as_long_as_asked(breakers: Break
 async def test_a_full_provider_is_waited_for_within_the_call_s_time() -> None:
     inner = ScriptedProvider("one")
     inner.script = ["hang"]
-    limited = Limited(inner, 1)
+    limited = Limited(inner, Slots(1))
     first = asyncio.create_task(limited.submit(call(), Heard()))
     await inner.until_asked()
     with pytest.raises(ProviderError) as caught:
@@ -97,7 +118,7 @@ async def test_a_full_provider_is_waited_for_within_the_call_s_time() -> None:
 async def test_the_last_check_comes_after_the_wait_for_a_slot() -> None:
     inner = ScriptedProvider("one")
     inner.script = ["hang"]
-    limited = Limited(inner, 1)
+    limited = Limited(inner, Slots(1))
     busy = asyncio.create_task(limited.submit(call(), Heard()))
     await inner.until_asked()
 
@@ -113,11 +134,42 @@ async def test_the_last_check_comes_after_the_wait_for_a_slot() -> None:
     assert len((await limited.submit(call(), Heard())).images) == 1  # the slot is free again
 
 
+async def test_an_account_s_calls_at_once_are_shared_by_the_workers_and_each_has_one() -> None:
+    workers = 2
+    slots = Slots(4, lambda: workers)
+    for _ in range(2):
+        await slots.acquire()
+    assert not slots.free
+    waiting = asyncio.create_task(slots.acquire())
+    await asyncio.sleep(0)
+    workers = 9
+    slots.release()
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    slots.release()
+    await waiting
+    assert slots.busy == 1
+
+
+async def test_an_order_that_is_taken_up_counts_and_waits_for_nobody() -> None:
+    vendor = Resumable("one")
+    limited = Limited(vendor, Slots(1))
+    first = asyncio.create_task(limited.resume(call(), "vendor-1", Heard()))
+    second = asyncio.create_task(limited.resume(call(), "vendor-2", Heard()))
+    await vendor.until_resumed(2)
+    late = asyncio.create_task(limited.submit(call(60.0), Heard()))
+    await asyncio.sleep(0)
+    assert not vendor.calls
+    vendor.drawn.set()
+    await asyncio.gather(first, second, late)
+    assert len(vendor.calls) == 1
+
+
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_call_that_is_broken_off_as_its_slot_gets_free_is_not_made(turns: int) -> None:
     inner = ScriptedProvider("one")
     inner.script = ["hang"]
-    provider = Limited(inner, 1)
+    provider = Limited(inner, Slots(1))
     holding = asyncio.create_task(provider.submit(call(60.0), Heard()))
     await inner.until_asked()
     waiting = asyncio.create_task(provider.submit(call(60.0), Heard()))
