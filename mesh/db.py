@@ -2,45 +2,48 @@
 
 Store code is synchronous SQLAlchemy Core: functions of a `Connection`. The port decides how they run:
 
-- SQLite: in one writer thread, because the file has one writer anyway. Writes that arrive while a commit is on its way
-  share the next transaction (WAL, `synchronous=FULL`: an acknowledged write survives power loss), each in a savepoint
-  of its own, so that one caller's error rolls back nobody else. Reads run in a few reader threads.
+- SQLite: one transaction at a time, because the file has one writer anyway. Writes that arrive while a commit is on
+  its way share the next transaction (WAL, `synchronous=FULL`: an acknowledged write survives power loss), each in a
+  savepoint of its own, so that one caller's error rolls back nobody else. Brief work runs on the event loop and only
+  its commit in a thread; everything else in threads of its own.
 - PostgreSQL: through asyncpg and `AsyncConnection.run_sync`, one transaction a write.
 
-A thread hop for each statement, as async SQLite drivers make it, costs more than the statements themselves.
+A thread gives the interpreter's lock up at each statement and fights the event loop to have it back: that costs more
+than a statement that finds a few rows by their keys.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import itertools
+import sqlite3
 import threading
+import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import asyncpg
 import sqlalchemy as sa
-from sqlalchemy import event
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import QueuePool
 
 from mesh.errors import Unavailable
+from mesh.sqlite import BUSY_TIMEOUT_S, Outcome, Session, Work, sqlite_engine
 from mesh.statements import insert_or_ignore as insert_or_ignore
 from mesh.statements import now_us as now_us
 from mesh.statements import upsert as upsert
 
 T = TypeVar("T")
-Work = Callable[[sa.Connection], T]
 
 GROUP_LIMIT = 256  # writes that share one SQLite transaction
 PENDING_LIMIT = 10_000  # writes that may wait for the SQLite writer
 READERS = 4
-BUSY_TIMEOUT_S = 5.0
+BUSY_PAUSES_S = (0.0005, 0.001, 0.002)  # between looks whether another process has done writing
 ABORTED_TRIES = 3
 ABORTED_STATES = ("40P01", "40001")  # deadlock_detected, serialization_failure
 # connection exception, insufficient resources, operator intervention (starting, stopping), read-only after a failover
@@ -65,14 +68,17 @@ class Database(ABC):
     dialect: str
 
     @abstractmethod
-    async def read(self, work: Work[T]) -> T:
-        """Runs `work` in a read transaction."""
+    async def read(self, work: Work[T], *, brief: bool = False) -> T:
+        """Runs `work` in a read transaction.
+
+        brief: it finds a few rows by their keys, so it may run where it is called, on the event loop.
+        """
 
     @abstractmethod
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, brief: bool = False) -> T:
         """Runs `work` in a transaction and returns after its commit; an exception in it rolls it back.
 
-        `work` must only talk to the database, since it may share a transaction with others.
+        `work` must only talk to the database, since it may share a transaction with others. brief: as for `read`.
         """
 
     @abstractmethod
@@ -91,31 +97,45 @@ def open_database(config: DatabaseConfig) -> Database:
     return PostgresDatabase(config)
 
 
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """A write that waits for its transaction."""
+
+    work: Work[Any]
+    brief: bool
+    done: asyncio.Future[Any]
+
+
 class SqliteDatabase(Database):
-    """One file, one writer thread with grouped commits, a few readers."""
+    """One file: one session that writes, with grouped commits, and a few that read."""
 
     dialect = "sqlite"
 
     def __init__(self, config: DatabaseConfig) -> None:
-        self._writing = sqlite_engine(config.url, "BEGIN IMMEDIATE", connections=1)
-        self._reading = sqlite_engine(config.url, "BEGIN", connections=READERS)
+        self._engine = sqlite_engine(config.url, connections=READERS + 2)
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="sql-write")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="sql-read")
-        self._pending: deque[tuple[Work[Any], asyncio.Future[Any]]] = deque()
+        self._pending: deque[_Write] = deque()
         self._draining: asyncio.Task[None] | None = None
-        self._mine = threading.local()  # a thread keeps its connection: taking one costs as much as a statement
-        self._opened: list[sa.Connection] = []
+        self._mine = threading.local()  # each reader thread's session
+        self._opened: list[Session] = []
+        self._writing: Session | None = None
+        self._glancing: Session | None = None
 
-    async def read(self, work: Work[T]) -> T:
-        """Runs `work` in a reader thread on a snapshot."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+    async def read(self, work: Work[T], *, brief: bool = False) -> T:
+        """Runs `work` on a snapshot: here where it is brief, else in a reader thread."""
+        if not brief:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+        if self._glancing is None:
+            self._glancing = self._open()
+        return self._glancing.read(work)
 
-    async def write(self, work: Work[T]) -> T:
-        """Queues `work` for the writer's next transaction."""
+    async def write(self, work: Work[T], *, brief: bool = False) -> T:
+        """Queues `work` for the next transaction."""
         if len(self._pending) >= PENDING_LIMIT:
             raise Unavailable("the database has too many writes waiting", retry_after=1.0)
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._pending.append((work, future))
+        self._pending.append(_Write(work, brief, future))
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain(), name="sql-write")
         return await future
@@ -129,56 +149,74 @@ class SqliteDatabase(Database):
     def _shut(self) -> None:
         self._writer.shutdown()
         self._readers.shutdown()
-        for connection in self._opened:
-            connection.close()
-        self._writing.dispose()
-        self._reading.dispose()
+        while self._opened:
+            self._opened.pop().close()
+        self._engine.dispose()
+
+    def _open(self) -> Session:
+        session = Session(self._engine)
+        self._opened.append(session)
+        return session
 
     def _read(self, work: Work[T]) -> T:
-        connection = self._connection(self._reading)
-        with connection.begin():
-            return work(connection)
-
-    def _connection(self, engine: sa.Engine) -> sa.Connection:
-        connection: sa.Connection | None = getattr(self._mine, "connection", None)
-        if connection is None:
-            connection = self._mine.connection = engine.connect()
-            self._opened.append(connection)
-        return connection
+        session: Session | None = getattr(self._mine, "session", None)
+        if session is None:
+            session = self._mine.session = self._open()
+        return session.read(work)
 
     async def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
         while self._pending:
+            begun = await self._begun()
             group = [self._pending.popleft() for _ in range(min(len(self._pending), GROUP_LIMIT))]
-            outcomes = await loop.run_in_executor(self._writer, self._commit, [work for work, _ in group])
-            for (_, future), (value, error) in zip(group, outcomes, strict=True):
-                _settle(future, value, error)
+            outcomes = await self._commit(begun, group) if isinstance(begun, Session) else [(None, begun)] * len(group)
+            for write, (value, error) in zip(group, outcomes, strict=True):
+                _settle(write.done, value, error)
 
-    def _commit(self, group: list[Work[Any]]) -> list[tuple[Any, BaseException | None]]:
-        """One transaction for the group; what fails alone fails alone, a failed commit fails all."""
+    async def _begun(self) -> Session | BaseException:
+        """The writing session in a new transaction, or why there is none. Others who write are waited for here: SQLite
+        itself would hold up the event loop, and sleeps for longer than most of them take."""
         try:
-            connection = self._connection(self._writing)
-            with connection.begin():
-                return [_in_savepoint(connection, work) for work in group]
-        except OperationalError as error:
-            busy = Unavailable("the database is busy", retry_after=1.0)
-            busy.__cause__ = error
-            return [(None, busy) for _ in group]
-        except BaseException as error:  # noqa: BLE001  every caller of the group must hear of it
-            return [(None, error) for _ in group]
+            if self._writing is None:
+                self._writing = self._open()
+                self._writing.never_wait()
+            pauses = itertools.chain(BUSY_PAUSES_S, itertools.repeat(BUSY_PAUSES_S[-1]))
+            end = time.monotonic() + BUSY_TIMEOUT_S
+            while not self._writing.try_begin():
+                if time.monotonic() >= end:
+                    return Unavailable("the database is busy", retry_after=1.0)
+                await asyncio.sleep(next(pauses))
+        except (sqlite3.Error, sa.exc.DBAPIError) as error:
+            return _failed(error)
+        return self._writing
+
+    async def _commit(self, session: Session, group: Sequence[_Write]) -> list[Outcome]:
+        """One transaction for the group; what fails alone fails alone, a failed commit fails all."""
+        works = [write.work for write in group]
+        in_thread = functools.partial(asyncio.get_running_loop().run_in_executor, self._writer)
+        try:
+            if not all(write.brief for write in group):
+                return await in_thread(_run_and_commit, session, works)
+            outcomes = session.run(works)
+            await in_thread(session.commit)
+        except Exception as error:  # noqa: BLE001  every caller of the group must hear of it
+            session.rollback()
+            return [(None, _failed(error))] * len(group)
+        return outcomes
 
 
-def _in_savepoint(connection: sa.Connection, work: Work[T]) -> tuple[T | None, BaseException | None]:
-    execute = connection.connection.cursor().execute  # the driver's own: these statements have nothing to compile
-    execute("SAVEPOINT one_write")
-    try:
-        value = work(connection)
-    except BaseException as error:  # noqa: BLE001  handed to the caller who queued the work
-        execute("ROLLBACK TO one_write")
-        execute("RELEASE one_write")
-        return None, error
-    execute("RELEASE one_write")
-    return value, None
+def _run_and_commit(session: Session, works: Sequence[Work[Any]]) -> list[Outcome]:
+    outcomes = session.run(works)
+    session.commit()
+    return outcomes
+
+
+def _failed(error: BaseException) -> BaseException:
+    """What callers hear when a whole transaction could not be."""
+    if not isinstance(error, sqlite3.OperationalError | sa.exc.OperationalError):
+        return error
+    busy = Unavailable("the database is busy", retry_after=1.0)
+    busy.__cause__ = error
+    return busy
 
 
 def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
@@ -188,32 +226,6 @@ def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None
         future.set_result(value)
     else:
         future.set_exception(error)
-
-
-def sqlite_engine(url: str, begin: str, connections: int) -> sa.Engine:
-    """A synchronous engine on the file whose transactions start with `begin`."""
-    engine = sa.create_engine(
-        url,
-        hide_parameters=True,  # an error's text may reach a log, and parameters hold prompts
-        poolclass=QueuePool,
-        pool_size=connections,
-        max_overflow=0,
-        connect_args={"timeout": BUSY_TIMEOUT_S, "check_same_thread": False},
-    )
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: Any, _record: object) -> None:
-        connection.isolation_level = None  # the driver must not begin transactions on its own
-        cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16000"):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: sa.Connection) -> None:
-        connection.exec_driver_sql(begin)
-
-    return engine
 
 
 class _AbortedByPeer(Unavailable):
@@ -228,11 +240,11 @@ class PostgresDatabase(Database):
     def __init__(self, config: DatabaseConfig) -> None:
         self._engine = postgres_engine(config)
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T], *, brief: bool = False) -> T:
         """Runs `work` in a transaction of its own."""
         return await self.write(work)
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], *, brief: bool = False) -> T:
         """Runs `work` and commits; again when PostgreSQL aborts it to resolve a deadlock."""
         for _ in range(ABORTED_TRIES - 1):
             with contextlib.suppress(_AbortedByPeer):

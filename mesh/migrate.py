@@ -7,7 +7,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from mesh.db import DatabaseConfig, postgres_engine, sqlite_engine
+from mesh.db import DatabaseConfig, postgres_engine
+from mesh.sqlite import sqlite_engine
 
 
 async def upgrade(url: str, migrations: Path) -> None:
@@ -25,8 +26,9 @@ async def upgrade(url: str, migrations: Path) -> None:
 
 
 def _upgrade_sqlite(url: str, migrations: Path) -> None:
-    engine = sqlite_engine(url, "BEGIN IMMEDIATE", connections=1)
+    engine = sqlite_engine(url, connections=1)
     with engine.begin() as connection:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
         _alembic(connection, migrations)
     engine.dispose()
 

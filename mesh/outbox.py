@@ -105,11 +105,13 @@ class Relay:
         if not self._bus.connected:
             return False
         try:
-            rows = await self._database.read(lambda connection: connection.execute(self._oldest).all())
+            rows = await self._database.read(lambda connection: connection.execute(self._oldest).all(), brief=True)
             published = await asyncio.gather(*(self._publish_in_turn(line) for line in _by_subject(rows)))
             done = [seq for line in published for seq in line]
             if done:
-                await self._database.write(lambda connection: connection.execute(self._delete, {"done": done}))
+                await self._database.write(
+                    lambda connection: connection.execute(self._delete, {"done": done}), brief=True
+                )
         except Exception as error:  # noqa: BLE001 - whatever it is, the rows are kept and the next look may work
             log.warning("outbox waits", error=type(error).__name__)
             return False

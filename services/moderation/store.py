@@ -45,6 +45,9 @@ _CLOCK = sa.select(
 _CLOCK_FOR_TEXT = _CLOCK.with_for_update(read=True, of=POLICIES_VERSION)
 _CLOCK_FOR_IMAGE = _CLOCK.with_for_update(read=True)
 _BY_ID = sa.select(VERDICTS).where(VERDICTS.c.verdict_id == sa.bindparam("wanted"))
+_SIGNS = sa.select(sa.func.max(V.sexual), sa.func.max(V.minor)).where(
+    V.tenant == sa.bindparam("whose"), V.job_id == sa.bindparam("job"), V.subject == SubjectKind.PROMPT.value
+)
 
 REMEMBERED = 4_096  # verdicts; storage asks for each one right after it was given
 
@@ -90,7 +93,7 @@ class Store:
         what was decided about the same before is returned instead. None when what it was given by has changed by now:
         the verdict must be given anew.
         """
-        stored = await self._database.write(lambda c: _record(c, given, note, (announce, self._overtake)))
+        stored = await self._database.write(lambda c: _record(c, given, note, (announce, self._overtake)), brief=True)
         if stored is not None:
             self._remember(stored)
         return stored
@@ -99,24 +102,26 @@ class Store:
         """The verdict, if it is the tenant's; an empty tenant sees all."""
         found = self._recent.get(verdict_id)
         if found is None:
-            found = await self._database.read(lambda connection: verdict_by_id(connection, verdict_id))
+            found = await self._database.read(lambda connection: verdict_by_id(connection, verdict_id), brief=True)
         return found if found is not None and tenant in ("", found.subject.tenant) else None
 
     async def exempted(self, subject: Subject, policy_id: str, version: int) -> bool:
         """Whether a person let exactly this content through for the tenant under this version."""
-        return await self._database.read(lambda c: exempted(c, subject.tenant, subject.sha256, policy_id, version))
+        return await self._database.read(
+            lambda c: exempted(c, subject.tenant, subject.sha256, policy_id, version), brief=True
+        )
 
     async def signs_of(self, tenant: str, job_id: str) -> Signs:
         """What the job's prompts came to; nothing outside a job."""
-        return await self._database.read(lambda c: _signs(c, tenant, job_id)) if job_id else Signs()
+        return await self._database.read(lambda c: _signs(c, tenant, job_id), brief=True) if job_id else Signs()
 
     async def strikes(self, tenant: str, user: str) -> int:
         """How many strikes of the user count now."""
-        return await self._database.read(lambda c: counting(c, tenant, user))
+        return await self._database.read(lambda c: counting(c, tenant, user), brief=True)
 
     async def blocklist_version(self) -> int:
         """How often the blocked pictures were changed."""
-        return await self._database.read(_blocklist_version)
+        return await self._database.read(_blocklist_version, brief=True)
 
     async def hash_table(self) -> HashTable:
         """All blocked pictures."""
@@ -193,8 +198,7 @@ def verdict_by_id(connection: sa.Connection, verdict_id: str) -> Verdict | None:
 
 
 def _signs(connection: sa.Connection, tenant: str, job_id: str) -> Signs:
-    prompts = (V.tenant == tenant, V.job_id == job_id, V.subject == SubjectKind.PROMPT.value)
-    row = connection.execute(sa.select(sa.func.max(V.sexual), sa.func.max(V.minor)).where(*prompts)).one()
+    row = connection.execute(_SIGNS, {"whose": tenant, "job": job_id}).one()
     return Signs(row[0] or 0.0, row[1] or 0.0)
 
 

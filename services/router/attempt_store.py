@@ -118,20 +118,20 @@ class AttemptStore:
 
     async def begin(self, lease: Lease, attempt: NewAttempt) -> int:
         """Stores the order before it is placed; returns its number within the job, from 1."""
-        return await self._database.write(lambda connection: _begin(connection, lease, attempt))
+        return await self._database.write(lambda connection: _begin(connection, lease, attempt), brief=True)
 
     async def identify(self, lease: Lease, attempt_id: str, provider_request_id: str, account: str = "") -> None:
         """Stores the provider's own id of the request, and its account, so that another worker can take it up."""
         values = {"v_attempt": attempt_id, "v_request": provider_request_id, "v_account": account}
-        await self._database.write(lambda connection: _identify(connection, lease, values))
+        await self._database.write(lambda connection: _identify(connection, lease, values), brief=True)
 
     async def finish(self, lease: Lease, attempt_id: str, end: AttemptEnd) -> None:
         """Stores the outcome; UNKNOWN also holds its worst cost against the budget."""
-        await self._database.write(lambda connection: _finish(connection, lease, attempt_id, end))
+        await self._database.write(lambda connection: _finish(connection, lease, attempt_id, end), brief=True)
 
     async def list(self, job_id: str) -> tuple[Attempt, ...]:
         """The job's attempts in the order of their start."""
-        found = await self._database.read(lambda connection: of_jobs(connection, [job_id]))
+        found = await self._database.read(lambda connection: of_jobs(connection, [job_id]), brief=True)
         return found.get(job_id, ())
 
     async def bought_before(self, attempt_id: str) -> int:

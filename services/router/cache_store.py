@@ -44,7 +44,9 @@ class CacheStore:
     async def lookup(self, tenant: str, cache_key: str) -> CacheHit | None:
         """The newest result under this key, if any. Its assets may have been taken down since; storage says."""
         values = {"v_key": cache_key, "v_tenant": tenant}
-        row = await self._database.read(lambda connection: connection.execute(_LOOKUP, values).one_or_none())
+        row = await self._database.read(
+            lambda connection: connection.execute(_LOOKUP, values).one_or_none(), brief=True
+        )
         return None if row is None else CacheHit(*row)
 
     async def forget(self, cache_key: str) -> None:

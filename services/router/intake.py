@@ -50,7 +50,8 @@ class Intake:
 
     async def _stored(self, group: list[NewJob]) -> list[Outcome] | list[BaseException]:
         try:
-            return await self._database.write(lambda connection: store(connection, group, self._queue_limit))
+            brief = not any(new.inputs for new in group)
+            return await self._database.write(lambda c: store(c, group, self._queue_limit), brief=brief)
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError):
                 raise
@@ -58,13 +59,14 @@ class Intake:
 
 
 def store(connection: sa.Connection, group: list[NewJob], queue_limit: int) -> list[Outcome]:
-    """All of them at once where nothing stands against any, else one by one."""
-    if len(group) > 1:
-        try:
-            with connection.begin_nested():
-                return [*job_insert.insert_all(connection, group, queue_limit)]
-        except (sa.exc.IntegrityError, ResourceExhausted):
-            pass
+    """All of them at once where nothing stands against any, else one by one; for a single job that raises."""
+    if len(group) == 1:
+        return [job_insert.insert(connection, group[0], queue_limit)]
+    try:
+        with connection.begin_nested():
+            return [*job_insert.insert_all(connection, group, queue_limit)]
+    except (sa.exc.IntegrityError, ResourceExhausted):
+        pass
     return [_store_one(connection, new, queue_limit) for new in group]
 
 

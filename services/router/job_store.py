@@ -15,6 +15,7 @@ from services.router.leases import Attempt, Ending
 from services.router.records import Cancellation, Created, JobFilter, JobRecord, NewJob, Repeatable
 from services.router.tables import job_inputs, job_labels, job_requests, jobs, tenants
 
+MOST_AT_HAND = 32  # whole jobs that are read in about a millisecond
 _RECORD = tuple(jobs.c[name] for name in JobRecord.__slots__)
 _BY_ID = sa.select(*_RECORD).where(jobs.c.job_id == sa.bindparam("v_job"))
 _BY_IDS = sa.select(*_RECORD).where(jobs.c.job_id.in_(sa.bindparam("job_ids", expanding=True)))
@@ -59,18 +60,22 @@ class JobStore:
 
     async def repeated(self, tenant: str, repeatable: Repeatable) -> str | None:
         """The job that an earlier call with this request id made; None when there was none in 24 hours."""
-        return await self._database.read(lambda connection: job_insert.earlier(connection, tenant, repeatable))
+        return await self._database.read(
+            lambda connection: job_insert.earlier(connection, tenant, repeatable), brief=True
+        )
 
     async def get(self, tenant: str, job_id: str) -> Found:
         """The job and its attempts; NotFound when it is not this tenant's."""
-        found = await self._database.read(lambda connection: _with_attempts(connection, [job_id]))
+        found = await self._database.read(lambda connection: _with_attempts(connection, [job_id]), brief=True)
         if not found or found[0][0].tenant != tenant:
             raise _unknown(job_id)
         return found[0]
 
     async def many(self, job_ids: Sequence[str]) -> list[Found]:
         """Jobs of any tenant with their attempts; unknown ids are left out."""
-        return await self._database.read(lambda connection: _with_attempts(connection, job_ids))
+        return await self._database.read(
+            lambda connection: _with_attempts(connection, job_ids), brief=len(job_ids) <= MOST_AT_HAND
+        )
 
     async def versions(self, job_ids: Sequence[str]) -> dict[str, tuple[int, int, int]]:
         """For each id: version, progress step, progress steps."""

@@ -45,11 +45,11 @@ class QueueStore:
 
     async def claim(self, request: ClaimRequest) -> list[ClaimedJob]:
         """Leases up to `limit` runnable jobs of the lane; those lost too often in a step end or rest instead."""
-        return await self._database.write(lambda connection: _claim(connection, request))
+        return await self._database.write(lambda connection: _claim(connection, request), brief=True)
 
     async def heartbeat(self, owner: str, beats: Sequence[Beat], lease_s: float) -> Pulse:
         """Extends the leases of `owner` in one statement and tells which jobs to cancel and which are lost."""
-        return await self._database.write(lambda connection: _heartbeat(connection, owner, beats, lease_s))
+        return await self._database.write(lambda connection: _heartbeat(connection, owner, beats, lease_s), brief=True)
 
     async def park(self, lease: Lease, parking: Parking) -> None:
         """Gives the lease up until `wake_in_s` has passed; at once when a fact came meanwhile."""
@@ -82,7 +82,7 @@ class QueueStore:
 
         A repeat keeps the first pictures and answers True.
         """
-        return await self._database.write(lambda connection: _commit(connection, lease, images))
+        return await self._database.write(lambda connection: _commit(connection, lease, images), brief=True)
 
     async def finish(self, lease: Lease, ending: Ending) -> Ended:
         """Ends the job: state, settlement, counters, event and cache in one transaction."""
@@ -93,7 +93,7 @@ class QueueStore:
                 raise _lost(lease)
             return ended
 
-        return await self._database.write(work)
+        return await self._database.write(work, brief=True)
 
     async def check(self, lease: Lease, margin_s: float) -> bool:
         """Whether the lease is still ours and lasts at least `margin_s` more."""
@@ -119,7 +119,7 @@ class QueueStore:
         return None if left is None else max(0.0, left / 1e6)
 
     async def _fenced(self, statement: sa.Update, lease: Lease, values: Mapping[str, Any]) -> None:
-        await self._database.write(lambda connection: _write(connection, statement, lease, values))
+        await self._database.write(lambda connection: _write(connection, statement, lease, values), brief=True)
 
 
 def _us(seconds: float) -> int:

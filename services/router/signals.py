@@ -86,7 +86,7 @@ class EventWriter:
                 log.warning("event dropped", type=event.type, reason=type(error).__name__)
 
     async def _write(self, event: Event) -> None:
-        await self._database.write(lambda connection: outbox.append(connection, rows, event))
+        await self._database.write(lambda connection: outbox.append(connection, rows, event), brief=True)
 
 
 def _event(message: breaker_pb2.BreakerChanged, payload: bytes) -> Event:

@@ -35,7 +35,7 @@ class RenditionStore:
 
     async def find(self, original_key: str, spec_key: str) -> Content | None:
         """The rendition made before, if there is one."""
-        return await self._database.read(lambda c: _find(c, original_key, spec_key))
+        return await self._database.read(lambda c: _find(c, original_key, spec_key), brief=True)
 
     async def add(self, new: NewRendition) -> Content:
         """Keeps the rendition and returns it, or the one that somebody else made first; dooms what is too much.

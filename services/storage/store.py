@@ -18,6 +18,7 @@ from services.storage.rows import asset_of, asset_values
 from services.storage.tables import ASSETS, BLOCKED_HASHES, DOOMED_OBJECTS, ORIGINALS, OUTBOX, RENDITIONS
 
 T = TypeVar("T")
+FEW = 50  # rows that are read in about a millisecond
 CHANGING = ("state", "verdict_id", "hold", "withdrawn", "version", "update_us", "publish_us")
 
 # Built once: putting a statement together costs more than running it.
@@ -63,12 +64,14 @@ class AssetStore:
 
     async def get(self, asset_id: str, tenant: str) -> Asset:
         """The asset; NotFound when there is none or it is another tenant's."""
-        return await self._database.read(lambda c: _of_tenant(c, asset_id, tenant))
+        return await self._database.read(lambda c: _of_tenant(c, asset_id, tenant), brief=True)
 
     async def get_many(self, asset_ids: Iterable[str], tenant: str) -> dict[str, Asset]:
         """Those of the assets that exist and are the tenant's, by id."""
-        wanted = {"wanted": sorted(set(asset_ids))}
-        rows = await self._database.read(lambda c: c.execute(ASSETS_BY_IDS, wanted).all())
+        wanted = sorted(set(asset_ids))
+        rows = await self._database.read(
+            lambda c: c.execute(ASSETS_BY_IDS, {"wanted": wanted}).all(), brief=len(wanted) <= FEW
+        )
         return {row.asset_id: asset_of(row) for row in rows if tenant in ("", row.tenant)}
 
     async def known(self, asset_id: str, tenant: str, sha256: str) -> Known:
@@ -77,7 +80,7 @@ class AssetStore:
         def read(connection: sa.Connection) -> Known:
             return Known(_find(connection, asset_id), _object_key(connection, tenant, sha256))
 
-        return await self._database.read(read)
+        return await self._database.read(read, brief=True)
 
     async def add(self, new: NewAsset, content: Content, *, written: bool) -> Asset:
         """Makes the row, or returns the one that has its id.
@@ -85,11 +88,11 @@ class AssetStore:
         `written` says that `content.object_key` was just written; the row returned may point to another object with
         the same bytes if somebody was faster. Without it the object must still be known, else OriginalGone.
         """
-        return await self._database.write(lambda c: _add(c, new, content, written))
+        return await self._database.write(lambda c: _add(c, new, content, written), brief=True)
 
     async def copy(self, source_id: str, new: NewAsset) -> tuple[Asset, Asset]:
         """Makes a row over the bytes of a PUBLISHED asset of the same tenant; returns source and copy."""
-        return await self._database.write(lambda c: _copy(c, source_id, new))
+        return await self._database.write(lambda c: _copy(c, source_id, new), brief=True)
 
     async def change(self, asset_id: str, tenant: str, move: Move, announce: Announce, reason: str = "") -> Asset:
         """Moves one asset and tells of it, in one transaction; NotFound as for `get`."""
@@ -99,7 +102,7 @@ class AssetStore:
             moved = move(present, _is_blocked(connection, present.content.sha256))
             return _save(connection, present, moved, lambda changed: announce(changed, reason))
 
-        return await self._announcing(write)
+        return await self._announcing(write, brief=True)
 
     async def take_down(self, sha256: str, reason: str, announce: Announce) -> list[str]:
         """Blocks the hash and withdraws every published asset with it; the ids of those withdrawn."""
@@ -140,8 +143,8 @@ class AssetStore:
         query = query.order_by(ASSETS.c.create_us.desc(), ASSETS.c.asset_id.desc()).limit(size)
         return [asset_of(row) for row in await self._database.read(lambda c: c.execute(query).all())]
 
-    async def _announcing(self, write: Callable[[sa.Connection], T]) -> T:
-        result = await self._database.write(write)
+    async def _announcing(self, write: Callable[[sa.Connection], T], *, brief: bool = False) -> T:
+        result = await self._database.write(write, brief=brief)
         self._wrote_event()
         return result
 

@@ -1,8 +1,10 @@
 """The SQL port, on SQLite and PostgreSQL alike."""
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import asyncpg
 import pytest
@@ -43,6 +45,59 @@ async def test_one_callers_error_rolls_back_only_that_caller(database: Database)
     assert isinstance(clash, sa.exc.IntegrityError)
     assert not [r for r in rest if isinstance(r, BaseException)]
     assert await count(database) == 21
+
+
+async def test_brief_work_and_long_work_share_transactions_and_fail_alone(database: Database) -> None:
+    await database.write(lambda c: c.execute(insert("taken")), brief=True)
+
+    def clash(connection: sa.Connection) -> None:
+        connection.execute(insert("half"))
+        connection.execute(insert("taken"))
+
+    alone = await asyncio.gather(database.write(clash, brief=True), return_exceptions=True)
+    writes = [database.write(lambda c, k=f"k{i}": c.execute(insert(k)), brief=i % 2 == 0) for i in range(20)]
+    beside, *rest = await asyncio.gather(database.write(clash, brief=True), *writes, return_exceptions=True)
+    assert isinstance(alone[0], sa.exc.IntegrityError)
+    assert isinstance(beside, sa.exc.IntegrityError)
+    assert not [r for r in rest if isinstance(r, BaseException)]
+    assert await database.read(lambda c: len(c.execute(sa.select(ROWS)).all()), brief=True) == 21
+
+
+async def test_who_writes_in_another_process_is_waited_for_without_holding_up_anybody(tmp_path: Path) -> None:
+    file = tmp_path / "truth.db"
+    database = open_database(DatabaseConfig(f"sqlite:///{file}"))
+    await database.write(METADATA.create_all)
+    other = sqlite3.connect(file, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    write = asyncio.ensure_future(database.write(lambda c: c.execute(insert("late")), brief=True))
+    for _ in range(20):  # the loop goes round, and reads are answered
+        assert await database.read(lambda c: c.execute(sa.select(ROWS)).all(), brief=True) == []
+    assert not write.done()
+    other.execute("COMMIT")
+    other.close()
+    await write
+    assert await count(database) == 1
+    await database.close()
+
+
+async def test_a_full_disk_fails_the_write_and_nothing_else(tmp_path: Path) -> None:
+    database = open_database(DatabaseConfig(f"sqlite:///{tmp_path / 'truth.db'}"))
+    await database.write(METADATA.create_all)
+    big = sa.insert(ROWS).values(id=sa.func.hex(sa.func.zeroblob(5_000_000)), n=0)
+
+    def fill(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count=20")
+        connection.execute(big)
+
+    refused = await asyncio.gather(database.write(fill, brief=True), return_exceptions=True)
+    both = await asyncio.gather(
+        database.write(fill, brief=True), database.write(lambda c: c.execute(insert("x"))), return_exceptions=True
+    )
+    assert isinstance(refused[0], sa.exc.OperationalError)
+    assert isinstance(both[0], Unavailable | sa.exc.OperationalError)
+    await database.write(lambda c: c.execute(insert("y")), brief=True)
+    assert await database.read(lambda c: c.execute(sa.select(ROWS.c.id).where(ROWS.c.id == "y")).scalar_one()) == "y"
+    await database.close()
 
 
 async def test_conditional_updates_never_pass_their_bound(database: Database) -> None:

@@ -128,10 +128,10 @@ class Faulty:
         self.write = inner.write
         self._inner = inner
 
-    async def read(self, work: Any) -> Any:
+    async def read(self, work: Any, *, brief: bool = False) -> Any:
         if self.faults:
             raise self.faults.pop()
-        return await self._inner.read(work)
+        return await self._inner.read(work, brief=brief)
 
 
 async def test_no_fault_of_the_database_ends_the_relay(database: Database) -> None:

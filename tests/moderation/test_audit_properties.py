@@ -55,10 +55,10 @@ class InMemory(Database):
             zero = {"id": 1, "sequence": 0, "chain": GENESIS, "cut_sequence": 0, "cut_chain": GENESIS, "cut_by": 0}
             connection.execute(sa.insert(AUDIT_HEAD), zero)
 
-    async def read(self, work: Any) -> Any:
+    async def read(self, work: Any, *, brief: bool = False) -> Any:
         return await self.write(work)
 
-    async def write(self, work: Any) -> Any:
+    async def write(self, work: Any, *, brief: bool = False) -> Any:
         with self._engine.begin() as connection:
             return work(connection)
 

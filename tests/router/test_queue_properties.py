@@ -35,10 +35,10 @@ class InMemory(Database):
             metadata.create_all(connection)
             connection.execute(sa.insert(lanes), [{"lane": "INTERACTIVE"}, {"lane": "BATCH"}])
 
-    async def read(self, work: Any) -> Any:
+    async def read(self, work: Any, *, brief: bool = False) -> Any:
         return await self.write(work)
 
-    async def write(self, work: Any) -> Any:
+    async def write(self, work: Any, *, brief: bool = False) -> Any:
         with self._engine.begin() as connection:
             return work(connection)
 
