@@ -122,7 +122,7 @@ class Launcher:
         ports = choose_ports(self._config.ports, self._reservations)
         for name, port in moved_ports(ports, self._config.ports).items():
             self._report("notice", f"port {vars(self._config.ports)[name]} ({name}) is taken; using {port}")
-        secrets = Secrets(new_secret(), kept_secret(home.signing_key))
+        secrets = Secrets(new_secret(), kept_secret(home.signing_key), new_secret())
         write_private(home.mesh_token, secrets.mesh_token + "\n")
         return Plan(home, ports, secrets, nats, choice.engine)
 

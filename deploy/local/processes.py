@@ -43,6 +43,7 @@ class Secrets:
 
     mesh_token: str = field(repr=False)
     signing_key: str = field(repr=False)
+    verdict_key: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True)
@@ -130,12 +131,16 @@ def _storage(plan: Plan) -> Process:
         "IMAGEMESH_HTTP_PORT": str(plan.ports.storage_http),
         "IMAGEMESH_PUBLIC_URL": f"http://{_at(plan.ports.storage_http)}",
         "IMAGEMESH_SIGNING_KEYS": f"local:{plan.secrets.signing_key}",
+        "IMAGEMESH_VERDICT_KEY": plan.secrets.verdict_key,
     }
     return _service(plan, ("storage",), plan.ports.storage, own)
 
 
 def _moderation(plan: Plan) -> Process:
-    own = {"IMAGEMESH_AUDIT_CHECKPOINTS": (plan.home.data / "audit-checkpoints").as_uri()}
+    own = {
+        "IMAGEMESH_AUDIT_CHECKPOINTS": (plan.home.data / "audit-checkpoints").as_uri(),
+        "IMAGEMESH_VERDICT_KEY": plan.secrets.verdict_key,
+    }
     return _service(plan, ("moderation",), plan.ports.moderation, own)
 
 

@@ -23,6 +23,7 @@ from mesh.health import Check
 from mesh.outbox import Relay
 from mesh.server import Server, ServerConfig
 from mesh.telemetry import current
+from mesh.verdict_seal import Sealer
 from services.moderation import combining, image_pipeline, wire
 from services.moderation.audit_parts import Audit
 from services.moderation.audit_service import AuditService
@@ -93,7 +94,8 @@ class Moderation:
         self.audit = Audit(outside.database, outside.bus, outside.checkpoints, self._retention)
         self.people = People(outside.database, outside.bus, (outside.assets, self._pictures), self._strikes)
         self.server = _server(settings, outside, self._loaded.checks)
-        judging_service = ModerationService(self.judge, self.policies.desk)
+        sealer = Sealer.parse(settings.verdict_key.get_secret_value())
+        judging_service = ModerationService(self.judge, self.policies.desk, sealer)
         _add_services(self.server, judging_service, self.people.service, self.audit.service)
 
     def _announce(self, verdict: Verdict) -> list[Event]:

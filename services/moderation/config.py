@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from mesh.config import Settings
+from mesh.verdict_seal import Sealer
 
 ENCODER = Path(__file__).parents[2] / ".cache" / "encoder"  # where tools/setup.sh puts it
 DEFAULT_POLICY = Path(__file__).parent / "policies" / "default.yaml"
@@ -42,6 +43,9 @@ class ModerationSettings(Settings):
     ocr: bool = Field(False, description="Whether text in pictures is read and judged; needs the extra moderation-ocr.")
     classifiers: Path | None = Field(None, description="File of the classifiers that are plugged in; see docs.")
     images_working: int = Field(8, ge=1, le=256, description="Pictures held in memory at the same time.")
+    verdict_key: SecretStr = Field(
+        SecretStr(""), description="Key for seals on verdicts, in hex, shared with storage; empty makes no seals."
+    )
     audit_checkpoints: str = Field(
         "", description="Where the audit's checkpoints are copied to: file:///directory or s3://bucket/prefix."
     )
@@ -49,6 +53,12 @@ class ModerationSettings(Settings):
     s3_access_key: str = Field("", validate_default=True, description="Access key of the S3 server.")
     s3_secret_key: SecretStr = Field(SecretStr(""), validate_default=True, description="Secret key of the S3 server.")
     s3_region: str = Field("us-east-1", description="Region that requests to the S3 server are signed for.")
+
+    @field_validator("verdict_key")
+    @classmethod
+    def _key_parses(cls, value: SecretStr) -> SecretStr:
+        Sealer.parse(value.get_secret_value())
+        return value
 
     @field_validator("audit_checkpoints")
     @classmethod

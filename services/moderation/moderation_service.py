@@ -12,10 +12,11 @@ from mesh import telemetry
 from mesh.auth import principal
 from mesh.errors import invalid
 from mesh.validation import check
+from mesh.verdict_seal import Let, Sealer
 from services.moderation import wire
 from services.moderation.judging import Asker, Judge
 from services.moderation.policy_service import PolicyDesk
-from services.moderation.verdicts import Verdict
+from services.moderation.verdicts import Decision, Verdict
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -25,9 +26,10 @@ verdicts = telemetry.counter("imagemesh.moderation.verdicts", "{verdict}", "Verd
 class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
     """Judges, and tells verdicts and policies."""
 
-    def __init__(self, judge: Judge, policies: PolicyDesk) -> None:
+    def __init__(self, judge: Judge, policies: PolicyDesk, sealer: Sealer) -> None:
         self._judge = judge
         self._policies = policies
+        self._sealer = sealer
 
     async def ModeratePrompt(self, request: pb2.ModeratePromptRequest, context: Context) -> pb2.ModeratePromptResponse:
         """See the contract."""
@@ -43,7 +45,8 @@ class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
         with telemetry.span("moderation judge image") as span:
             verdict = await self._judge.image(image, _asker(request))
             _tell(span, verdict)
-        return pb2.ModerateImageResponse(verdict=wire.verdict_out(verdict))
+        seal = self._seal(verdict) if principal().internal else ""
+        return pb2.ModerateImageResponse(verdict=wire.verdict_out(verdict), seal=seal)
 
     async def GetVerdict(self, request: pb2.GetVerdictRequest, context: Context) -> pb2.GetVerdictResponse:
         """See the contract."""
@@ -70,6 +73,13 @@ class ModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
     async def ReplayPolicy(self, request: pb2.ReplayPolicyRequest, context: Context) -> pb2.ReplayPolicyResponse:
         """See the contract."""
         return await self._policies.replay(request)
+
+    def _seal(self, verdict: Verdict) -> str:
+        """For storage, on a verdict that lets an asset out; empty on any other."""
+        subject = verdict.subject
+        if not subject.asset_id or verdict.judgement.decision not in (Decision.ALLOW, Decision.FLAG):
+            return ""
+        return self._sealer.seal(Let(subject.tenant, subject.asset_id, verdict.verdict_id, subject.sha256))
 
 
 def _asker(request: pb2.ModeratePromptRequest | pb2.ModerateImageRequest) -> Asker:

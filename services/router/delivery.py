@@ -143,7 +143,7 @@ class Delivery:
         assert picture.asset is not None
         assert picture.verdict is not None
         try:
-            await self.storage.publish(run.holder, picture.asset.asset_id, picture.verdict.verdict_id)
+            await self.storage.publish(run.holder, picture.asset.asset_id, picture.verdict)
         except FailedPrecondition as error:
             return picture.ended(ImageState.BLOCKED, error)
         except NotFound as error:

@@ -28,7 +28,7 @@ from services.storage.config import Limits
 from services.storage.objects.base import ObjectStore
 from services.storage.receiving import Intake, Memory, Received
 from services.storage.store import Announce, AssetStore, OriginalGone
-from services.storage.verdicts import Verdicts, require
+from services.storage.verdicts import KnownVerdicts, require
 
 PLAIN_TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -36,7 +36,7 @@ PLAIN_TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 class Archive:
     """Originals of every tenant, over a store of rows and a store of objects."""
 
-    def __init__(self, store: AssetStore, objects: ObjectStore, verdicts: Verdicts, limits: Limits) -> None:
+    def __init__(self, store: AssetStore, objects: ObjectStore, verdicts: KnownVerdicts, limits: Limits) -> None:
         self._store = store
         self._objects = objects
         self._verdicts = verdicts
@@ -74,7 +74,7 @@ class Archive:
 
     async def publish(self, tenant: str, decision: Decision, announce: Announce) -> Asset:
         """Lets the tenant's asset out if moderation's verdict allows these very bytes and their hash is not blocked."""
-        verdict = await self._verdicts.get(decision.verdict_id, tenant)
+        verdict = await self._verdicts.of(decision, tenant)
 
         def let_out(asset: Asset, blocked: bool) -> Asset:
             require(verdict, decision.verdict_id, asset.content.sha256)

@@ -15,6 +15,7 @@ from mesh.health import Check
 from mesh.outbox import Relay
 from mesh.process import Background
 from mesh.server import Server, ServerConfig
+from mesh.verdict_seal import Sealer
 from services.storage.archive import Archive
 from services.storage.config import Limits, RenditionLimits, StorageSettings
 from services.storage.http import HttpConfig, HttpServer, Shelf
@@ -26,7 +27,7 @@ from services.storage.signing import KeyRing, Signer
 from services.storage.store import AssetStore
 from services.storage.sweeper import Sweeper
 from services.storage.tables import OUTBOX
-from services.storage.verdicts import Verdicts
+from services.storage.verdicts import KnownVerdicts, Verdicts
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ class Storage:
         self.sweeper = Sweeper(rendition_store, outside.objects)
         self._sweeping = Background("sweeper", self.sweeper.run)
         self.store = AssetStore(outside.database, self.relay.wake)
-        self.archive = Archive(self.store, outside.objects, outside.verdicts, limits or Limits())
+        verdicts = KnownVerdicts(outside.verdicts, Sealer.parse(settings.verdict_key.get_secret_value()))
+        self.archive = Archive(self.store, outside.objects, verdicts, limits or Limits())
         self.renditions = Renditions(rendition_store, outside.objects, rendering)
         self._ring = KeyRing.parse(settings.signing_keys.get_secret_value())
         self.http = HttpServer(_http_config(settings), Shelf(self.store, self.archive, self.renditions, self._ring))

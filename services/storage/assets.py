@@ -155,11 +155,15 @@ class Filter:
 
 @dataclass(frozen=True)
 class Decision:
-    """A caller's wish to publish or block an asset under a verdict, and the epoch of its lease."""
+    """A caller's wish to publish or block an asset under a verdict, and the epoch of its lease.
+
+    seal: moderation's, on a verdict that allows; empty where the caller has none.
+    """
 
     asset_id: str
     verdict_id: str
     epoch: int = 0
+    seal: str = field(default="", repr=False)
 
 
 def publish(asset: Asset, decision: Decision, content_blocked: bool) -> Asset:

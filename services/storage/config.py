@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from mesh.config import Settings
+from mesh.verdict_seal import Sealer
 from services.storage.signing import KeyRing
 
 MEBIBYTE = 1 << 20
@@ -70,6 +71,9 @@ class StorageSettings(Settings):
     public_url: str = Field("", description="What signed addresses begin with; default http://<host>:<http_port>.")
     signing_keys: SecretStr = Field(description="`kid:hex,kid:hex`; the first signs, all verify; 32 bytes or more.")
     moderation_target: str = Field("127.0.0.1:7402", description="Moderation's gRPC address, for verdicts.")
+    verdict_key: SecretStr = Field(
+        SecretStr(""), description="Moderation's key for seals on verdicts, in hex; empty asks for each verdict."
+    )
     max_age: int = Field(3600, ge=0, description="Most seconds a cache may keep a served picture.")
     rendition_threads: int = Field(2, ge=1, le=64, description="Pictures transcoded at the same time.")
 
@@ -77,6 +81,12 @@ class StorageSettings(Settings):
     @classmethod
     def _keys_parse(cls, value: SecretStr) -> SecretStr:
         KeyRing.parse(value.get_secret_value())
+        return value
+
+    @field_validator("verdict_key")
+    @classmethod
+    def _key_parses(cls, value: SecretStr) -> SecretStr:
+        Sealer.parse(value.get_secret_value())
         return value
 
     @field_validator("public_url")

@@ -52,13 +52,13 @@ class StorageService(storage_service_pb2_grpc.StorageServiceServicer):
         self._sweeper = parts.sweeper
 
     async def PutAsset(self, request_iterator: AsyncIterator[pb.PutAssetRequest], context: Any) -> pb.PutAssetResponse:
-        """Header, then chunks."""
+        """Header, then chunks; a small image within the header."""
         first = await anext(request_iterator, None)
         if first is None or first.WhichOneof("load") != "header":
             raise invalid("header", "must come first")
         _check_header(first.header, principal())
         put = wire.put_of(first.header, _required_tenant())
-        asset = await self._archive.put(put, _pieces(request_iterator))
+        asset = await self._archive.put(put, _pieces(first.header, request_iterator))
         return pb.PutAssetResponse(asset=wire.to_asset(asset))
 
     async def CopyAsset(self, request: pb.CopyAssetRequest, context: Any) -> pb.CopyAssetResponse:
@@ -239,7 +239,9 @@ def _check_header(header: pb.PutAssetHeader, caller: Principal) -> None:
     check(header, wire.PUT_HEADER, "header.")
 
 
-async def _pieces(requests: AsyncIterator[pb.PutAssetRequest]) -> AsyncIterator[Piece]:
+async def _pieces(header: pb.PutAssetHeader, requests: AsyncIterator[pb.PutAssetRequest]) -> AsyncIterator[Piece]:
+    if header.HasField("whole"):
+        yield wire.piece_of(header.whole)
     async for request in requests:
         if request.WhichOneof("load") != "chunk":
             raise invalid("chunk", "every message after the first must be a chunk")

@@ -132,7 +132,8 @@ def copy_of(request: storage_service_pb2.CopyAssetRequest, tenant: str) -> NewAs
 
 def decision_of(request: storage_service_pb2.PublishAssetRequest | storage_service_pb2.BlockAssetRequest) -> Decision:
     """The wish to publish or block."""
-    return Decision(request.asset_id, request.verdict_id, request.epoch)
+    seal = request.verdict_seal if isinstance(request, storage_service_pb2.PublishAssetRequest) else ""
+    return Decision(request.asset_id, request.verdict_id, request.epoch, seal)
 
 
 def filter_of(request: storage_service_pb2.ListAssetsRequest, tenant: str) -> Filter:

@@ -27,6 +27,7 @@ from services.moderation.policy_files import load_policies
 from tests.schemas import migrated
 
 TOKEN = "mesh-token-of-the-tests"
+VERDICT_KEY = "55" * 32
 KEYS = {
     "acme": Principal("acme", "key_a", frozenset({CALLER})),
     "other": Principal("other", "key_o", frozenset({CALLER})),
@@ -147,7 +148,8 @@ async def running(
     database_url: str, policy: Path = DEFAULT_POLICY, plug_ins: Sequence[PlugIn] = ()
 ) -> AsyncIterator[Running]:
     """A migrated database, a started service, a connected stub."""
-    settings = ModerationSettings(database_url=database_url, mesh_token=TOKEN, drain_seconds=2, policy=policy)
+    own = {"database_url": database_url, "policy": policy}
+    settings = ModerationSettings(mesh_token=TOKEN, verdict_key=VERDICT_KEY, drain_seconds=2, **own)
     await migrated(database_url, MIGRATIONS)
     database = open_database(DatabaseConfig(database_url))
     assets = FakeAssets()

@@ -153,8 +153,8 @@ class FakeStorage:
         row = replace(source, state="QUARANTINED", epoch=holder.epoch, job_id=job.job_id, index=job.index)
         return _asset(asset_id, self.rows.setdefault(asset_id, row))
 
-    async def publish(self, holder: Holder, asset_id: str, verdict_id: str) -> StoredAsset:
-        row = self._row(holder, asset_id)
+    async def publish(self, holder: Holder, asset_id: str, verdict: Verdict) -> StoredAsset:
+        row, verdict_id = self._row(holder, asset_id), verdict.verdict_id
         if row.sha256 in self.blocked:
             raise FailedPrecondition("its hash is blocked", reason="CONTENT_BLOCKED")
         if row.state == "PUBLISHED" and row.verdict_id != verdict_id:

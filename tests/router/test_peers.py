@@ -31,6 +31,7 @@ class FakeStorageService(storage_service_pb2_grpc.StorageServiceServicer):
         self.sizes: list[int] = []
         self.digest = ""
         self.tenants: set[str] = set()
+        self.last = False
         self.torn = False
 
     async def PutAsset(self, request_iterator, context):  # type: ignore[no-untyped-def]
@@ -39,13 +40,20 @@ class FakeStorageService(storage_service_pb2_grpc.StorageServiceServicer):
         async for message in request_iterator:
             if message.HasField("header"):
                 self.header = message.header
-                continue
-            assert message.chunk.offset == len(self.data)
-            self.sizes.append(len(message.chunk.data))
-            self.data += message.chunk.data
-            self.digest = message.chunk.sha256
+                if not self.header.HasField("whole"):
+                    continue
+            chunk = self.header.whole if message.HasField("header") else message.chunk
+            assert chunk.offset == len(self.data)
+            self.sizes.append(len(chunk.data))
+            self.data += chunk.data
+            self.digest = chunk.sha256
+            self.last = chunk.last
         asset = asset_pb2.Asset(asset_id=self.header.asset_id, state=asset_pb2.ASSET_STATE_QUARANTINED, width=16)
         return storage_service_pb2.PutAssetResponse(asset=asset)
+
+    async def PublishAsset(self, request, context):  # type: ignore[no-untyped-def]
+        self.published = request
+        return storage_service_pb2.PublishAssetResponse(asset=asset_pb2.Asset(asset_id=request.asset_id))
 
     async def ReadAsset(self, request, context):  # type: ignore[no-untyped-def]
         header = storage_service_pb2.ReadAssetHeader(media_type="image/webp")
@@ -60,6 +68,10 @@ class FakeStorageService(storage_service_pb2_grpc.StorageServiceServicer):
 class FakeModerationService(moderation_service_pb2_grpc.ModerationServiceServicer):
     def __init__(self) -> None:
         self.asked = moderation_service_pb2.ModeratePromptRequest()
+
+    async def ModerateImage(self, request, context):  # type: ignore[no-untyped-def]
+        verdict = verdict_pb2.Verdict(verdict_id="ver_2", decision=verdict_pb2.DECISION_ALLOW, sha256="ab")
+        return moderation_service_pb2.ModerateImageResponse(verdict=verdict, seal="sealed")
 
     async def ModeratePrompt(self, request, context):  # type: ignore[no-untyped-def]
         self.asked = request
@@ -92,7 +104,7 @@ async def test_puts_stream_in_order_and_in_bounds(servers: Servers, size: int) -
     asset = await StoragePeer(channel).put(HOLDER, Upload("ast_1", data, "image/png", made))
     assert storage.data == data
     assert max(storage.sizes) <= MEBIBYTE
-    assert storage.digest == hashlib.sha256(data).hexdigest()
+    assert (storage.digest, storage.last) == (hashlib.sha256(data).hexdigest(), True)
     assert (storage.header.epoch, storage.header.kind) == (3, asset_pb2.ASSET_KIND_OUTPUT)
     assert (storage.header.provenance.index, storage.header.provenance.seed) == (2, 7)
     assert storage.tenants == {"acme"}
@@ -106,6 +118,15 @@ async def test_reads_come_home_whole_or_not_at_all(servers: Servers) -> None:
     storage.torn = True
     with pytest.raises(DataLoss):
         await StoragePeer(channel).read(HOLDER, "ast_1")
+
+
+async def test_moderations_seal_goes_to_storage_with_the_verdict(servers: Servers) -> None:
+    storage, _, channel = servers
+    verdict = await ModerationPeer(channel).judge_image(Subject("acme", "job_1"), "ast_1", b"bytes")
+    await StoragePeer(channel).publish(HOLDER, "ast_1", verdict)
+    wanted = {"asset_id": "ast_1", "verdict_id": "ver_2", "epoch": 3, "verdict_seal": "sealed"}
+    assert storage.published == storage_service_pb2.PublishAssetRequest(**wanted)
+    assert "sealed" not in repr(verdict)
 
 
 async def test_texts_are_judged_together_and_empty_ones_left_out(servers: Servers) -> None:

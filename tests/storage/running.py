@@ -27,6 +27,7 @@ from services.storage.verdicts import Verdict
 from tests.schemas import migrated
 
 TOKEN = "mesh-token-of-the-tests"
+VERDICT_KEY = "33" * 32
 SIGNING_KEYS = f"new:{'11' * 32},old:{'22' * 32}"
 CHUNK = 1 << 20
 KEYS = {
@@ -138,6 +139,7 @@ async def running(
         database_url=database_url,
         objects="file:///unused",
         signing_keys=SIGNING_KEYS,
+        verdict_key=VERDICT_KEY,
         mesh_token=TOKEN,
         drain_seconds=2,
     )

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from imagemesh.events.v1 import asset_pb2 as events_pb2
 from imagemesh.storage.v1 import asset_pb2
 from imagemesh.storage.v1 import storage_service_pb2 as pb
+from imagemesh.type.v1 import image_pb2
 
 from mesh.errors import Code, Unavailable
+from mesh.verdict_seal import Let, Sealer
 from services.storage.signing import KeyRing, sign
 from services.storage.tables import OUTBOX
 from services.storage.verdicts import Verdict
 from tests.storage.running import (
     SIGNING_KEYS,
+    VERDICT_KEY,
     Running,
     internal,
     key,
@@ -134,6 +139,67 @@ async def test_publishing_needs_an_allowing_verdict_about_these_bytes(storage: R
     assert published.state == PUBLISHED
     assert published.HasField("publish_time")
     assert await events(storage) == [("AssetPublished", asset.asset_id)]
+
+
+async def test_moderations_seal_lets_an_asset_out_while_moderation_is_away(storage: Running) -> None:
+    asset = await storage.put(picture(1))
+    storage.verdicts.failure = Unavailable("moderation does not answer")
+    seal = Sealer.parse(VERDICT_KEY).seal(Let("acme", asset.asset_id, "ver_1", asset.sha256))
+    request = pb.PublishAssetRequest(asset_id=asset.asset_id, verdict_id="ver_1", verdict_seal=seal)
+    published = (await storage.stub.PublishAsset(request, metadata=internal())).asset
+    assert (published.state, published.verdict_id) == (PUBLISHED, "ver_1")
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"asset_id": "ast_other"},
+        {"verdict_id": "ver_2"},
+        {"tenant": "other"},
+        {"sha256": sha256(b"other")},
+        {"key": "44" * 32},
+        {"age": 60},
+    ],
+    ids=str,
+)
+async def test_a_seal_about_anything_else_counts_for_nothing(storage: Running, forged: dict[str, Any]) -> None:
+    asset = await storage.put(picture(1))
+    said = {"tenant": "acme", "asset_id": asset.asset_id, "verdict_id": "ver_1", "sha256": asset.sha256}
+    let = Let(**{name: forged.get(name, value) for name, value in said.items()})
+    key = bytes.fromhex(forged.get("key", VERDICT_KEY))
+    seal = Sealer(key, lambda: time.time() - forged.get("age", 0)).seal(let)
+    request = pb.PublishAssetRequest(asset_id=asset.asset_id, verdict_id="ver_1", verdict_seal=seal)
+    error = await refused(storage.stub.PublishAsset(request, metadata=internal()))
+    assert (error.code, error.reason) == (Code.FAILED_PRECONDITION, "VERDICT_NOT_FOUND")
+    assert await state(storage, asset.asset_id) == QUARANTINED
+
+
+async def test_a_seal_does_not_let_out_what_was_taken_down_or_refused_since(storage: Running) -> None:
+    sealer = Sealer.parse(VERDICT_KEY)
+    for number, reason in ((1, "CONTENT_BLOCKED"), (2, "WRONG_STATE")):
+        asset = await storage.put(picture(number))
+        seal = sealer.seal(Let("acme", asset.asset_id, "ver_1", asset.sha256))
+        if reason == "CONTENT_BLOCKED":
+            take_down = pb.TakeDownContentRequest(sha256=asset.sha256, reason="reported")
+            await storage.stub.TakeDownContent(take_down, metadata=internal(""))
+        else:
+            block = pb.BlockAssetRequest(asset_id=asset.asset_id, verdict_id="ver_no")
+            await storage.stub.BlockAsset(block, metadata=internal())
+        request = pb.PublishAssetRequest(asset_id=asset.asset_id, verdict_id="ver_1", verdict_seal=seal)
+        assert (await refused(storage.stub.PublishAsset(request, metadata=internal()))).reason == reason
+
+
+async def test_a_small_image_may_come_within_its_header(storage: Running) -> None:
+    data = picture(3)
+    header = pb.PutAssetHeader(asset_id="ast_whole", kind=asset_pb2.ASSET_KIND_OUTPUT)
+    header.whole.MergeFrom(image_pb2.Chunk(data=data, last=True, sha256=sha256(data)))
+    asset = (await storage.stub.PutAsset(iter([pb.PutAssetRequest(header=header)]), metadata=internal())).asset
+    assert (asset.sha256, await storage.read("ast_whole")) == (sha256(data), data)
+    header.whole.sha256 = sha256(b"other")
+    more = pb.PutAssetRequest(chunk=image_pb2.Chunk(offset=len(data), data=b"x", last=True, sha256=sha256(data)))
+    for messages in ([pb.PutAssetRequest(header=header)], [pb.PutAssetRequest(header=header), more]):
+        error = await refused(storage.stub.PutAsset(iter(messages), metadata=internal()))
+        assert (error.code, error.reason) == (Code.INVALID_ARGUMENT, "CHECKSUM_MISMATCH")
 
 
 async def test_nothing_is_published_while_moderation_does_not_answer(storage: Running) -> None:

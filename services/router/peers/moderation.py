@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import grpc.aio
@@ -48,6 +48,8 @@ class Verdict:
     message: bytes
     expired: bool = False
     """Nobody decided in time: BLOCK for want of a person's decision."""
+    seal: str = field(default="", repr=False, compare=False)
+    """Moderation's proof for storage, while it is at hand."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class ModerationPeer:
         )
         with peer_errors("moderation"):
             answer = await self._stub.ModerateImage(request, metadata=as_tenant(subject.tenant), timeout=IMAGE_TIMEOUT)
-        return read_verdict(answer.verdict)
+        return replace(read_verdict(answer.verdict), seal=answer.seal)
 
 
 def read_verdict(message: verdict_pb2.Verdict) -> Verdict:

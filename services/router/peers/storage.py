@@ -10,16 +10,19 @@ from typing import Protocol
 
 import grpc.aio
 from imagemesh.storage.v1 import asset_pb2, storage_service_pb2, storage_service_pb2_grpc
+from imagemesh.type.v1 import image_pb2
 
 from mesh.channel import as_tenant
 from mesh.errors import DataLoss
 from mesh.status import peer_errors
+from services.router.peers.moderation import Verdict
 
 CHUNK_BYTES = 1024 * 1024
 THREAD_BYTES = 256 * 1024
+"""Pictures above this are hashed in a thread."""
 AT_HAND_BYTES = 2 * 1024 * 1024
 """Pictures up to this are kept at hand until they are judged, so that moderation need not fetch them again."""
-"""Pictures above this are hashed in a thread."""
+PUT_ASSET = "/imagemesh.storage.v1.StorageService/PutAsset"
 CALL_TIMEOUT = 10.0
 STREAM_TIMEOUT = 60.0
 INPUT = "INPUT"
@@ -88,7 +91,7 @@ class Storage(Protocol):
         """A QUARANTINED row over the bytes of a PUBLISHED asset. Raises FailedPrecondition NOT_PUBLISHED or
         CONTENT_BLOCKED, NotFound."""
 
-    async def publish(self, holder: Holder, asset_id: str, verdict_id: str) -> StoredAsset:
+    async def publish(self, holder: Holder, asset_id: str, verdict: Verdict) -> StoredAsset:
         """Let it out. Raises FailedPrecondition WRONG_STATE, VERDICT_NOT_FOUND or CONTENT_BLOCKED."""
 
     async def block(self, holder: Holder, asset_id: str, verdict_id: str) -> None:
@@ -107,14 +110,23 @@ class StoragePeer:
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
         self._stub = storage_service_pb2_grpc.StorageServiceStub(channel)
+        self._put_whole = channel.unary_unary(  # on the wire a stream of one message; without a stream's tasks here
+            PUT_ASSET,
+            request_serializer=storage_service_pb2.PutAssetRequest.SerializeToString,
+            response_deserializer=storage_service_pb2.PutAssetResponse.FromString,
+        )
 
     async def put(self, holder: Holder, upload: Upload) -> StoredAsset:
         """See `Storage.put`."""
         digest = await sha256_hex(upload.data)
+        metadata = as_tenant(holder.tenant)
         with peer_errors("storage"):
-            answer = await self._stub.PutAsset(
-                _put_requests(holder, upload, digest), metadata=as_tenant(holder.tenant), timeout=STREAM_TIMEOUT
-            )
+            if len(upload.data) <= CHUNK_BYTES:
+                request = _put_request(holder, upload, digest)
+                answer = await self._put_whole(request, metadata=metadata, timeout=STREAM_TIMEOUT)
+            else:
+                requests = _put_requests(holder, upload, digest)
+                answer = await self._stub.PutAsset(requests, metadata=metadata, timeout=STREAM_TIMEOUT)
         return with_data(read_asset(answer.asset), upload.data, digest)
 
     async def copy(self, holder: Holder, source_asset_id: str, asset_id: str, job: Provenance) -> StoredAsset:
@@ -126,9 +138,11 @@ class StoragePeer:
             answer = await self._stub.CopyAsset(request, metadata=as_tenant(holder.tenant), timeout=CALL_TIMEOUT)
         return read_asset(answer.asset)
 
-    async def publish(self, holder: Holder, asset_id: str, verdict_id: str) -> StoredAsset:
+    async def publish(self, holder: Holder, asset_id: str, verdict: Verdict) -> StoredAsset:
         """See `Storage.publish`."""
-        request = storage_service_pb2.PublishAssetRequest(asset_id=asset_id, verdict_id=verdict_id, epoch=holder.epoch)
+        request = storage_service_pb2.PublishAssetRequest(
+            asset_id=asset_id, verdict_id=verdict.verdict_id, epoch=holder.epoch, verdict_seal=verdict.seal
+        )
         with peer_errors("storage"):
             answer = await self._stub.PublishAsset(request, metadata=as_tenant(holder.tenant), timeout=CALL_TIMEOUT)
         return read_asset(answer.asset)
@@ -188,10 +202,8 @@ def read_asset(asset: asset_pb2.Asset) -> StoredAsset:
     )
 
 
-async def _put_requests(
-    holder: Holder, upload: Upload, digest: str
-) -> AsyncIterator[storage_service_pb2.PutAssetRequest]:
-    yield storage_service_pb2.PutAssetRequest(
+def _header(holder: Holder, upload: Upload) -> storage_service_pb2.PutAssetRequest:
+    return storage_service_pb2.PutAssetRequest(
         header=storage_service_pb2.PutAssetHeader(
             asset_id=upload.asset_id,
             kind=asset_pb2.AssetKind.Value(f"ASSET_KIND_{upload.kind}"),
@@ -200,21 +212,33 @@ async def _put_requests(
             epoch=holder.epoch,
         )
     )
+
+
+def _put_request(holder: Holder, upload: Upload, digest: str) -> storage_service_pb2.PutAssetRequest:
+    """A small picture, within its header."""
+    request = _header(holder, upload)
+    _fill(request.header.whole, 0, upload.data, digest)
+    return request
+
+
+async def _put_requests(
+    holder: Holder, upload: Upload, digest: str
+) -> AsyncIterator[storage_service_pb2.PutAssetRequest]:
+    yield _header(holder, upload)
     size = len(upload.data)
-    for offset in range(0, max(size, 1), CHUNK_BYTES):
+    for offset in range(0, size, CHUNK_BYTES):
+        message = storage_service_pb2.PutAssetRequest()
         last = offset + CHUNK_BYTES >= size
-        yield _chunk(offset, upload.data[offset : offset + CHUNK_BYTES], digest if last else "")
+        _fill(message.chunk, offset, upload.data[offset : offset + CHUNK_BYTES], digest if last else "")
+        yield message
 
 
-def _chunk(offset: int, data: bytes, sha256: str) -> storage_service_pb2.PutAssetRequest:
-    """Filled in place: a message given to another's constructor is copied, bytes and all."""
-    message = storage_service_pb2.PutAssetRequest()
-    chunk = message.chunk
+def _fill(chunk: image_pb2.Chunk, offset: int, data: bytes, sha256: str) -> None:
+    """Fills it in place: a message given to another's constructor is copied, bytes and all."""
     chunk.offset = offset
     chunk.data = data
     chunk.last = bool(sha256)
     chunk.sha256 = sha256
-    return message
 
 
 def _provenance(made: Provenance) -> asset_pb2.Provenance:

@@ -28,7 +28,7 @@ from imagemesh.moderation.v1 import verdict_pb2 as imagemesh_dot_moderation_dot_
 from imagemesh.type.v1 import access_pb2 as imagemesh_dot_type_dot_v1_dot_access__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0imagemesh/moderation/v1/moderation_service.proto\x12\x17imagemesh.moderation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$imagemesh/moderation/v1/policy.proto\x1a%imagemesh/moderation/v1/verdict.proto\x1a\x1eimagemesh/type/v1/access.proto\"K\n\nPromptText\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.imagemesh.moderation.v1.TextKind\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x9a\x01\n\x15ModeratePromptRequest\x12\x32\n\x05texts\x18\x01 \x03(\x0b\x32#.imagemesh.moderation.v1.PromptText\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12/\n\x06safety\x18\x04 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Safety\"K\n\x16ModeratePromptResponse\x12\x31\n\x07verdict\x18\x01 \x01(\x0b\x32 .imagemesh.moderation.v1.Verdict\"\xa9\x01\n\x14ModerateImageRequest\x12\x12\n\x08\x61sset_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06inline\x18\x02 \x01(\x0cH\x00\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12/\n\x06safety\x18\x04 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Safety\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x13\n\x0b\x61sset_bytes\x18\x06 \x01(\x0c\x42\x07\n\x05image\"J\n\x15ModerateImageResponse\x12\x31\n\x07verdict\x18\x01 \x01(\x0b\x32 .imagemesh.moderation.v1.Verdict\"\'\n\x11GetVerdictRequest\x12\x12\n\nverdict_id\x18\x01 \x01(\t\"G\n\x12GetVerdictResponse\x12\x31\n\x07verdict\x18\x01 \x01(\x0b\x32 .imagemesh.moderation.v1.Verdict\"6\n\x10GetPolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"D\n\x11GetPolicyResponse\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\"Q\n\x10SetPolicyRequest\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"D\n\x11SetPolicyResponse\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\"q\n\x13ListPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.imagemesh.moderation.v1.PolicyState\"b\n\x14ListPoliciesResponse\x12\x31\n\x08policies\x18\x01 \x03(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x15SetPolicyStateRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.imagemesh.moderation.v1.PolicyState\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"I\n\x16SetPolicyStateResponse\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\"\xbc\x01\n\x13ReplayPolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12-\n\tfrom_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"\x90\x01\n\x14ReplayPolicyResponse\x12\x0e\n\x06scored\x18\x01 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x03\x12>\n\x0b\x64ifferences\x18\x03 \x03(\x0b\x32).imagemesh.moderation.v1.PolicyDifference\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t2\xc2\x07\n\x11ModerationService\x12{\n\x0eModeratePrompt\x12..imagemesh.moderation.v1.ModeratePromptRequest\x1a/.imagemesh.moderation.v1.ModeratePromptResponse\"\x08\xaa\xd4\x18\x04\n\x02\x01\x03\x12x\n\rModerateImage\x12-.imagemesh.moderation.v1.ModerateImageRequest\x1a..imagemesh.moderation.v1.ModerateImageResponse\"\x08\xaa\xd4\x18\x04\n\x02\x01\x03\x12p\n\nGetVerdict\x12*.imagemesh.moderation.v1.GetVerdictRequest\x1a+.imagemesh.moderation.v1.GetVerdictResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x03\x04\x12m\n\tGetPolicy\x12).imagemesh.moderation.v1.GetPolicyRequest\x1a*.imagemesh.moderation.v1.GetPolicyResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12k\n\tSetPolicy\x12).imagemesh.moderation.v1.SetPolicyRequest\x1a*.imagemesh.moderation.v1.SetPolicyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12v\n\x0cListPolicies\x12,.imagemesh.moderation.v1.ListPoliciesRequest\x1a-.imagemesh.moderation.v1.ListPoliciesResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12z\n\x0eSetPolicyState\x12..imagemesh.moderation.v1.SetPolicyStateRequest\x1a/.imagemesh.moderation.v1.SetPolicyStateResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12t\n\x0cReplayPolicy\x12,.imagemesh.moderation.v1.ReplayPolicyRequest\x1a-.imagemesh.moderation.v1.ReplayPolicyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x42\x88\x01\n\x1aio.imagemesh.moderation.v1P\x01ZNgithub.com/imagemesh/imagemesh/clients/go/imagemesh/moderation/v1;moderationv1\xaa\x02\x17ImageMesh.Moderation.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0imagemesh/moderation/v1/moderation_service.proto\x12\x17imagemesh.moderation.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$imagemesh/moderation/v1/policy.proto\x1a%imagemesh/moderation/v1/verdict.proto\x1a\x1eimagemesh/type/v1/access.proto\"K\n\nPromptText\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.imagemesh.moderation.v1.TextKind\x12\x0c\n\x04text\x18\x02 \x01(\t\"\x9a\x01\n\x15ModeratePromptRequest\x12\x32\n\x05texts\x18\x01 \x03(\x0b\x32#.imagemesh.moderation.v1.PromptText\x12\x0c\n\x04user\x18\x02 \x01(\t\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12/\n\x06safety\x18\x04 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Safety\"K\n\x16ModeratePromptResponse\x12\x31\n\x07verdict\x18\x01 \x01(\x0b\x32 .imagemesh.moderation.v1.Verdict\"\xa9\x01\n\x14ModerateImageRequest\x12\x12\n\x08\x61sset_id\x18\x01 \x01(\tH\x00\x12\x10\n\x06inline\x18\x02 \x01(\x0cH\x00\x12\x0e\n\x06job_id\x18\x03 \x01(\t\x12/\n\x06safety\x18\x04 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Safety\x12\x0c\n\x04user\x18\x05 \x01(\t\x12\x13\n\x0b\x61sset_bytes\x18\x06 \x01(\x0c\x42\x07\n\x05image\"X\n\x15ModerateImageResponse\x12\x31\n\x07verdict\x18\x01 \x01(\x0b\x32 .imagemesh.moderation.v1.Verdict\x12\x0c\n\x04seal\x18\x02 \x01(\t\"\'\n\x11GetVerdictRequest\x12\x12\n\nverdict_id\x18\x01 \x01(\t\"G\n\x12GetVerdictResponse\x12\x31\n\x07verdict\x18\x01 \x01(\x0b\x32 .imagemesh.moderation.v1.Verdict\"6\n\x10GetPolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\"D\n\x11GetPolicyResponse\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\"Q\n\x10SetPolicyRequest\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\"D\n\x11SetPolicyResponse\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\"q\n\x13ListPoliciesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.imagemesh.moderation.v1.PolicyState\"b\n\x14ListPoliciesResponse\x12\x31\n\x08policies\x18\x01 \x03(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"~\n\x15SetPolicyStateRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x33\n\x05state\x18\x03 \x01(\x0e\x32$.imagemesh.moderation.v1.PolicyState\x12\x0c\n\x04\x65tag\x18\x04 \x01(\t\"I\n\x16SetPolicyStateResponse\x12/\n\x06policy\x18\x01 \x01(\x0b\x32\x1f.imagemesh.moderation.v1.Policy\"\xbc\x01\n\x13ReplayPolicyRequest\x12\x11\n\tpolicy_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12-\n\tfrom_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07to_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tpage_size\x18\x05 \x01(\x05\x12\x12\n\npage_token\x18\x06 \x01(\t\"\x90\x01\n\x14ReplayPolicyResponse\x12\x0e\n\x06scored\x18\x01 \x01(\x03\x12\x0f\n\x07\x63hanged\x18\x02 \x01(\x03\x12>\n\x0b\x64ifferences\x18\x03 \x03(\x0b\x32).imagemesh.moderation.v1.PolicyDifference\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t2\xc2\x07\n\x11ModerationService\x12{\n\x0eModeratePrompt\x12..imagemesh.moderation.v1.ModeratePromptRequest\x1a/.imagemesh.moderation.v1.ModeratePromptResponse\"\x08\xaa\xd4\x18\x04\n\x02\x01\x03\x12x\n\rModerateImage\x12-.imagemesh.moderation.v1.ModerateImageRequest\x1a..imagemesh.moderation.v1.ModerateImageResponse\"\x08\xaa\xd4\x18\x04\n\x02\x01\x03\x12p\n\nGetVerdict\x12*.imagemesh.moderation.v1.GetVerdictRequest\x1a+.imagemesh.moderation.v1.GetVerdictResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x03\x04\x12m\n\tGetPolicy\x12).imagemesh.moderation.v1.GetPolicyRequest\x1a*.imagemesh.moderation.v1.GetPolicyResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12k\n\tSetPolicy\x12).imagemesh.moderation.v1.SetPolicyRequest\x1a*.imagemesh.moderation.v1.SetPolicyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12v\n\x0cListPolicies\x12,.imagemesh.moderation.v1.ListPoliciesRequest\x1a-.imagemesh.moderation.v1.ListPoliciesResponse\"\t\xaa\xd4\x18\x05\n\x03\x01\x02\x03\x12z\n\x0eSetPolicyState\x12..imagemesh.moderation.v1.SetPolicyStateRequest\x1a/.imagemesh.moderation.v1.SetPolicyStateResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x12t\n\x0cReplayPolicy\x12,.imagemesh.moderation.v1.ReplayPolicyRequest\x1a-.imagemesh.moderation.v1.ReplayPolicyResponse\"\x07\xaa\xd4\x18\x03\n\x01\x02\x42\x88\x01\n\x1aio.imagemesh.moderation.v1P\x01ZNgithub.com/imagemesh/imagemesh/clients/go/imagemesh/moderation/v1;moderationv1\xaa\x02\x17ImageMesh.Moderation.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -61,31 +61,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODERATEIMAGEREQUEST']._serialized_start=531
   _globals['_MODERATEIMAGEREQUEST']._serialized_end=700
   _globals['_MODERATEIMAGERESPONSE']._serialized_start=702
-  _globals['_MODERATEIMAGERESPONSE']._serialized_end=776
-  _globals['_GETVERDICTREQUEST']._serialized_start=778
-  _globals['_GETVERDICTREQUEST']._serialized_end=817
-  _globals['_GETVERDICTRESPONSE']._serialized_start=819
-  _globals['_GETVERDICTRESPONSE']._serialized_end=890
-  _globals['_GETPOLICYREQUEST']._serialized_start=892
-  _globals['_GETPOLICYREQUEST']._serialized_end=946
-  _globals['_GETPOLICYRESPONSE']._serialized_start=948
-  _globals['_GETPOLICYRESPONSE']._serialized_end=1016
-  _globals['_SETPOLICYREQUEST']._serialized_start=1018
-  _globals['_SETPOLICYREQUEST']._serialized_end=1099
-  _globals['_SETPOLICYRESPONSE']._serialized_start=1101
-  _globals['_SETPOLICYRESPONSE']._serialized_end=1169
-  _globals['_LISTPOLICIESREQUEST']._serialized_start=1171
-  _globals['_LISTPOLICIESREQUEST']._serialized_end=1284
-  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1286
-  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1384
-  _globals['_SETPOLICYSTATEREQUEST']._serialized_start=1386
-  _globals['_SETPOLICYSTATEREQUEST']._serialized_end=1512
-  _globals['_SETPOLICYSTATERESPONSE']._serialized_start=1514
-  _globals['_SETPOLICYSTATERESPONSE']._serialized_end=1587
-  _globals['_REPLAYPOLICYREQUEST']._serialized_start=1590
-  _globals['_REPLAYPOLICYREQUEST']._serialized_end=1778
-  _globals['_REPLAYPOLICYRESPONSE']._serialized_start=1781
-  _globals['_REPLAYPOLICYRESPONSE']._serialized_end=1925
-  _globals['_MODERATIONSERVICE']._serialized_start=1928
-  _globals['_MODERATIONSERVICE']._serialized_end=2890
+  _globals['_MODERATEIMAGERESPONSE']._serialized_end=790
+  _globals['_GETVERDICTREQUEST']._serialized_start=792
+  _globals['_GETVERDICTREQUEST']._serialized_end=831
+  _globals['_GETVERDICTRESPONSE']._serialized_start=833
+  _globals['_GETVERDICTRESPONSE']._serialized_end=904
+  _globals['_GETPOLICYREQUEST']._serialized_start=906
+  _globals['_GETPOLICYREQUEST']._serialized_end=960
+  _globals['_GETPOLICYRESPONSE']._serialized_start=962
+  _globals['_GETPOLICYRESPONSE']._serialized_end=1030
+  _globals['_SETPOLICYREQUEST']._serialized_start=1032
+  _globals['_SETPOLICYREQUEST']._serialized_end=1113
+  _globals['_SETPOLICYRESPONSE']._serialized_start=1115
+  _globals['_SETPOLICYRESPONSE']._serialized_end=1183
+  _globals['_LISTPOLICIESREQUEST']._serialized_start=1185
+  _globals['_LISTPOLICIESREQUEST']._serialized_end=1298
+  _globals['_LISTPOLICIESRESPONSE']._serialized_start=1300
+  _globals['_LISTPOLICIESRESPONSE']._serialized_end=1398
+  _globals['_SETPOLICYSTATEREQUEST']._serialized_start=1400
+  _globals['_SETPOLICYSTATEREQUEST']._serialized_end=1526
+  _globals['_SETPOLICYSTATERESPONSE']._serialized_start=1528
+  _globals['_SETPOLICYSTATERESPONSE']._serialized_end=1601
+  _globals['_REPLAYPOLICYREQUEST']._serialized_start=1604
+  _globals['_REPLAYPOLICYREQUEST']._serialized_end=1792
+  _globals['_REPLAYPOLICYRESPONSE']._serialized_start=1795
+  _globals['_REPLAYPOLICYRESPONSE']._serialized_end=1939
+  _globals['_MODERATIONSERVICE']._serialized_start=1942
+  _globals['_MODERATIONSERVICE']._serialized_end=2904
 # @@protoc_insertion_point(module_scope)

@@ -165,6 +165,12 @@ class ModerateImageResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERDICT_FIELD_NUMBER: _builtins.int
+    SEAL_FIELD_NUMBER: _builtins.int
+    seal: _builtins.str
+    """Proof for storage, good for a minute, that this verdict lets these bytes out as this asset: it goes into
+    `PublishAssetRequest.verdict_seal`. Only for services of the mesh, about an asset, where the verdict allows it and
+    moderation and storage share a key; else empty.
+    """
     @_builtins.property
     def verdict(self) -> _verdict_pb2.Verdict:
         """The stored verdict."""
@@ -173,10 +179,11 @@ class ModerateImageResponse(_message.Message):
         self,
         *,
         verdict: _verdict_pb2.Verdict | None = ...,
+        seal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["seal", b"seal", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

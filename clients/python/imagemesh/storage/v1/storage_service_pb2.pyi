@@ -34,6 +34,7 @@ class PutAssetHeader(_message.Message):
     MEDIA_TYPE_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    WHOLE_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.str
     """The id to store under, `ast_` and 1 to 60 lower-case letters, digits or underscores; empty lets storage make one.
     Internal callers only.
@@ -52,6 +53,10 @@ class PutAssetHeader(_message.Message):
     def provenance(self) -> _asset_pb2.Provenance:
         """How the asset was made. Internal callers only."""
 
+    @_builtins.property
+    def whole(self) -> _image_pb2.Chunk:
+        """The whole image, at most 1 MiB, as its one and last chunk. Unset: the chunks follow."""
+
     def __init__(
         self,
         *,
@@ -60,10 +65,11 @@ class PutAssetHeader(_message.Message):
         media_type: _builtins.str = ...,
         provenance: _asset_pb2.Provenance | None = ...,
         epoch: _builtins.int = ...,
+        whole: _image_pb2.Chunk | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["provenance", b"provenance", "whole", b"whole"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "epoch", b"epoch", "kind", b"kind", "media_type", b"media_type", "provenance", b"provenance"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "epoch", b"epoch", "kind", b"kind", "media_type", b"media_type", "provenance", b"provenance", "whole", b"whole"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -430,22 +436,28 @@ class PublishAssetRequest(_message.Message):
     ASSET_ID_FIELD_NUMBER: _builtins.int
     VERDICT_ID_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
+    VERDICT_SEAL_FIELD_NUMBER: _builtins.int
     asset_id: _builtins.str
     """The asset's id. Required."""
     verdict_id: _builtins.str
     """The verdict that allows it. Required."""
     epoch: _builtins.int
     """The epoch of the caller's lease; refused when the asset knows a later one."""
+    verdict_seal: _builtins.str
+    """`ModerateImageResponse.seal`, which spares asking moderation. One that is empty, late or not about this asset, its
+    bytes and this verdict counts for nothing.
+    """
     def __init__(
         self,
         *,
         asset_id: _builtins.str = ...,
         verdict_id: _builtins.str = ...,
         epoch: _builtins.int = ...,
+        verdict_seal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "epoch", b"epoch", "verdict_id", b"verdict_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["asset_id", b"asset_id", "epoch", b"epoch", "verdict_id", b"verdict_id", "verdict_seal", b"verdict_seal"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

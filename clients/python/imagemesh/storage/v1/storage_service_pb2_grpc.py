@@ -122,8 +122,9 @@ class StorageServiceServicer:
 
     def PutAsset(self, request_iterator, context):
         """Stores an original, QUARANTINED. The header comes first, then the bytes in chunks of at most 1 MiB, in order and
-        without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. A put to an id that exists keeps the
-        first bytes and returns that asset. Callers may only put inputs and leave the id empty.
+        without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. An image of at most 1 MiB may lie in
+        the header instead: then no message follows. A put to an id that exists keeps the first bytes and returns that
+        asset. Callers may only put inputs and leave the id empty.
         INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (no PNG, JPEG or
         WebP, or cut short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
         """
@@ -164,8 +165,9 @@ class StorageServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishAsset(self, request, context):
-        """Lets a QUARANTINED asset out. The verdict is read from moderation: it must allow (ALLOW or FLAG) and be about the
-        asset's sha256, and that hash must not be blocked. Repeating it with the same verdict is OK.
+        """Lets a QUARANTINED asset out. The verdict is told by moderation's seal on it, else read from moderation: it must
+        allow (ALLOW or FLAG) and be about the asset's sha256, and that hash must not be blocked. Repeating it with the same
+        verdict is OK.
         FAILED_PRECONDITION: WRONG_STATE, VERDICT_NOT_FOUND (missing, about other content, or not allowing),
         CONTENT_BLOCKED. ABORTED, STALE_EPOCH: a later lease owns the asset. UNAVAILABLE: moderation does not answer.
         """

@@ -38,8 +38,9 @@ class StorageServiceStub:
     def __new__(cls, channel: _aio.Channel) -> StorageServiceAsyncStub: ...
     PutAsset: _grpc.StreamUnaryMultiCallable[_storage_service_pb2.PutAssetRequest, _storage_service_pb2.PutAssetResponse]
     """Stores an original, QUARANTINED. The header comes first, then the bytes in chunks of at most 1 MiB, in order and
-    without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. A put to an id that exists keeps the
-    first bytes and returns that asset. Callers may only put inputs and leave the id empty.
+    without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. An image of at most 1 MiB may lie in
+    the header instead: then no message follows. A put to an id that exists keeps the first bytes and returns that
+    asset. Callers may only put inputs and leave the id empty.
     INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (no PNG, JPEG or
     WebP, or cut short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
     """
@@ -58,8 +59,9 @@ class StorageServiceStub:
     ListAssets: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.ListAssetsRequest, _storage_service_pb2.ListAssetsResponse]
     """Lists the tenant's assets, newest first."""
     PublishAsset: _grpc.UnaryUnaryMultiCallable[_storage_service_pb2.PublishAssetRequest, _storage_service_pb2.PublishAssetResponse]
-    """Lets a QUARANTINED asset out. The verdict is read from moderation: it must allow (ALLOW or FLAG) and be about the
-    asset's sha256, and that hash must not be blocked. Repeating it with the same verdict is OK.
+    """Lets a QUARANTINED asset out. The verdict is told by moderation's seal on it, else read from moderation: it must
+    allow (ALLOW or FLAG) and be about the asset's sha256, and that hash must not be blocked. Repeating it with the same
+    verdict is OK.
     FAILED_PRECONDITION: WRONG_STATE, VERDICT_NOT_FOUND (missing, about other content, or not allowing),
     CONTENT_BLOCKED. ABORTED, STALE_EPOCH: a later lease owns the asset. UNAVAILABLE: moderation does not answer.
     """
@@ -107,8 +109,9 @@ class StorageServiceAsyncStub(StorageServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutAsset: _aio.StreamUnaryMultiCallable[_storage_service_pb2.PutAssetRequest, _storage_service_pb2.PutAssetResponse]  # type: ignore[assignment]
     """Stores an original, QUARANTINED. The header comes first, then the bytes in chunks of at most 1 MiB, in order and
-    without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. A put to an id that exists keeps the
-    first bytes and returns that asset. Callers may only put inputs and leave the id empty.
+    without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. An image of at most 1 MiB may lie in
+    the header instead: then no message follows. A put to an id that exists keeps the first bytes and returns that
+    asset. Callers may only put inputs and leave the id empty.
     INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (no PNG, JPEG or
     WebP, or cut short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
     """
@@ -127,8 +130,9 @@ class StorageServiceAsyncStub(StorageServiceStub):
     ListAssets: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.ListAssetsRequest, _storage_service_pb2.ListAssetsResponse]  # type: ignore[assignment]
     """Lists the tenant's assets, newest first."""
     PublishAsset: _aio.UnaryUnaryMultiCallable[_storage_service_pb2.PublishAssetRequest, _storage_service_pb2.PublishAssetResponse]  # type: ignore[assignment]
-    """Lets a QUARANTINED asset out. The verdict is read from moderation: it must allow (ALLOW or FLAG) and be about the
-    asset's sha256, and that hash must not be blocked. Repeating it with the same verdict is OK.
+    """Lets a QUARANTINED asset out. The verdict is told by moderation's seal on it, else read from moderation: it must
+    allow (ALLOW or FLAG) and be about the asset's sha256, and that hash must not be blocked. Repeating it with the same
+    verdict is OK.
     FAILED_PRECONDITION: WRONG_STATE, VERDICT_NOT_FOUND (missing, about other content, or not allowing),
     CONTENT_BLOCKED. ABORTED, STALE_EPOCH: a later lease owns the asset. UNAVAILABLE: moderation does not answer.
     """
@@ -179,8 +183,9 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.PutAssetResponse, _abc.Awaitable[_storage_service_pb2.PutAssetResponse]]:
         """Stores an original, QUARANTINED. The header comes first, then the bytes in chunks of at most 1 MiB, in order and
-        without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. A put to an id that exists keeps the
-        first bytes and returns that asset. Callers may only put inputs and leave the id empty.
+        without gaps, 64 MiB in all; the last chunk carries the SHA-256 of the whole. An image of at most 1 MiB may lie in
+        the header instead: then no message follows. A put to an id that exists keeps the first bytes and returns that
+        asset. Callers may only put inputs and leave the id empty.
         INVALID_ARGUMENT: INVALID_FIELD, CHECKSUM_MISMATCH (order, offset or hash), IMAGE_UNREADABLE (no PNG, JPEG or
         WebP, or cut short), IMAGE_TOO_LARGE (over 40 megapixels or 64 MiB).
         """
@@ -229,8 +234,9 @@ class StorageServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _storage_service_pb2.PublishAssetRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_storage_service_pb2.PublishAssetResponse, _abc.Awaitable[_storage_service_pb2.PublishAssetResponse]]:
-        """Lets a QUARANTINED asset out. The verdict is read from moderation: it must allow (ALLOW or FLAG) and be about the
-        asset's sha256, and that hash must not be blocked. Repeating it with the same verdict is OK.
+        """Lets a QUARANTINED asset out. The verdict is told by moderation's seal on it, else read from moderation: it must
+        allow (ALLOW or FLAG) and be about the asset's sha256, and that hash must not be blocked. Repeating it with the same
+        verdict is OK.
         FAILED_PRECONDITION: WRONG_STATE, VERDICT_NOT_FOUND (missing, about other content, or not allowing),
         CONTENT_BLOCKED. ABORTED, STALE_EPOCH: a later lease owns the asset. UNAVAILABLE: moderation does not answer.
         """
