@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from mesh import telemetry
 from services.inference.catalog import Models
-from services.inference.engine.errors import EngineError, EngineUnavailable
+from services.inference.engine.errors import EngineError, EngineUnavailable, ModelNotLoaded
 from services.inference.engines.base import Engine, State, Status
 from services.inference.errors import engine_errors
 from services.inference.wishes import Wishes
@@ -51,6 +52,16 @@ class Residents:
             if status.state is not State.READY:
                 raise EngineUnavailable(status.error or f"{model_id} is {status.state.value}")
 
+    @asynccontextmanager
+    async def explaining(self, model_id: str) -> AsyncIterator[None]:
+        """Has ModelNotLoaded say why the model is not loaded, where that is known."""
+        try:
+            yield
+        except ModelNotLoaded as error:
+            if why := await self._why(model_id):
+                raise ModelNotLoaded(why) from error
+            raise
+
     async def load(self, model_id: str) -> Status:
         """Brings the model into memory; ModelUnknown, or ModelNotLoaded with what went wrong."""
         self._models.get(model_id)
@@ -82,11 +93,20 @@ class Residents:
                 log.info("unloading a model that nobody wants", model=name)
                 await self._engine.unload(name)
 
+    async def _why(self, model_id: str) -> str:
+        try:
+            return (await self.statuses())[model_id].error
+        except EngineError:
+            return ""
+
     async def _fresh(self, model_id: str) -> Status:
         self._seen_at = float("-inf")
         return (await self.statuses())[model_id]
 
     def _status(self, model_id: str, told: Status) -> Status:
-        if told.state is State.UNLOADED and model_id in self._wishes.unwanted:
+        if told.state is not State.UNLOADED:
+            return told
+        if model_id in self._wishes.unwanted:
             return Status(State.UNLOADED, UNWANTED)
-        return told
+        model = self._models.get(model_id).model
+        return told if model.has_weights else Status(State.UNLOADED, f"{model_id} has no weights: {model.missing}")

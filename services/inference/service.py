@@ -41,7 +41,7 @@ class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
                 await asyncio.to_thread(self._models.get(wanted.model_id).look)
             drawing = self._models.settle(wanted, request.model_version)
             answer = wire.Answer(drawing, self._models.get(drawing.model_id).version)
-            async with aclosing(self._engine.draw(drawing)) as facts:
+            async with self._residents.explaining(drawing.model_id), aclosing(self._engine.draw(drawing)) as facts:
                 async for fact in facts:
                     for message in answer.messages(fact):
                         yield message

@@ -251,6 +251,24 @@ async def test_the_engines_errors_have_codes_and_reasons(
     assert (error.retry_after == 2.0) is isinstance(failure, EngineFull)
 
 
+@pytest.mark.parametrize(
+    ("status", "why"),
+    [
+        (Status(State.FAILED, "its weights are torn"), "its weights are torn"),
+        (Status(State.UNLOADED), "absent has no weights: no model_index.json in "),
+    ],
+)
+async def test_who_asks_for_a_model_that_is_not_loaded_is_told_why(
+    models: Models, fake: FakeEngine, status: Status, why: str
+) -> None:
+    fake.failure, fake.states["absent"] = ModelNotLoaded("the engine knows no such model"), status
+    async with served(models, fake) as running:
+        error = await refusal(running.stub.Generate(wanted(model_id="absent")))
+        listed = (await running.stub.ListModels(messages.ListModelsRequest())).models
+    assert (error.reason, error.message[: len(why)]) == ("MODEL_NOT_LOADED", why)
+    assert [model.error for model in listed if model.model_id == "absent"] == [error.message]
+
+
 async def test_an_unknown_model_names_the_nearest(stub: Any) -> None:
     for call in (
         stub.Generate(wanted(model_id="tinny")),

@@ -28,7 +28,7 @@ FAMILIES: Mapping[str, Callable[[Model, str], Family[Any]]] = {
 def load_family(model: Model, device: str) -> Family[Any]:
     """Loads a model's weights; ModelNotLoaded says why that failed."""
     if not model.has_weights:
-        raise ModelNotLoaded(f"{model.manifest.id} has no weights: no model_index.json in {model.weights_folder}")
+        raise ModelNotLoaded(f"{model.manifest.id} has no weights: {model.missing}")
     try:
         return FAMILIES[model.manifest.family](model, device)
     except Exception as error:  # each library below has its own; one broken model stops no other

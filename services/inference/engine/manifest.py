@@ -212,6 +212,11 @@ class Model(_Part):
         folder = self.weights_folder
         return folder is None or (folder / "model_index.json").is_file()
 
+    @property
+    def missing(self) -> str:
+        """What is not there where there are no weights."""
+        return f"no model_index.json in {self.weights_folder}"
+
     def source(self, weights: Weights) -> str:
         """What `from_pretrained` reads: the folder of local weights, or the hub id."""
         return str((self.folder / weights.path).resolve()) if weights.path else weights.hub

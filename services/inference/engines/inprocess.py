@@ -41,8 +41,7 @@ class InProcessEngine:
         self._at_start = [model for name, model in models.items() if model.has_weights and name not in unwanted]
         self._meters: dict[str, Meter] = {}
         self._hosted: dict[str, LoadedModel] = {}
-        self._statuses = {name: _first_status(model) for name, model in models.items()}
-        self._statuses.update({model.manifest.id: Status(State.LOADING) for model in self._at_start})
+        self._statuses = {model.manifest.id: Status(State.LOADING) for model in self._at_start}
         self._loader = ThreadPoolExecutor(1, "load")
         self._turns = Turns()
 
@@ -146,9 +145,3 @@ class InProcessEngine:
             return
         await asyncio.to_thread(hosted.close, self._unload_seconds)
         log.info("model unloaded", model=model_id)
-
-
-def _first_status(model: Model) -> Status:
-    if model.has_weights:
-        return Status(State.UNLOADED)
-    return Status(State.UNLOADED, f"{model.manifest.id} has no weights in {model.weights_folder}")
