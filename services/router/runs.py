@@ -16,7 +16,7 @@ from mesh.status import from_status
 from services.router import pictures as kept
 from services.router.breaker import Clock
 from services.router.candidates import Candidate
-from services.router.choices import Delivered, Failed
+from services.router.choices import Choice, Delivered, Failed
 from services.router.fallback import History
 from services.router.jobs import AttemptState, ImageState, missing_indices
 from services.router.leases import Attempt, ClaimedJob, Ending, Lease, LeaseLost
@@ -155,7 +155,8 @@ def recall(run: Run, attempt: Attempt) -> None:
         run.paid[attempt.attempt_id] = Paid(attempt.provider, attempt.model, attempt.cost_micros, came)
         withhold(run, attempt.provider, attempt.model, kept_back)
     elif attempt.state in (AttemptState.FAILED, AttemptState.UNKNOWN):
-        run.history.add(Failed(attempt.provider, attempt.model, kind_of(attempt), _message(attempt)))
+        run.history.add(Failed(attempt.provider, attempt.model, kind_of(attempt), _error(attempt).message))
+        _rest(run, attempt)
 
 
 def withhold(run: Run, provider: str, model: str, pictures: Mapping[int, Picture]) -> None:
@@ -171,8 +172,12 @@ def kind_of(attempt: Attempt) -> ErrorKind:
     return ErrorKind(name) if name in ErrorKind.__members__ else ErrorKind.UNKNOWN_OUTCOME
 
 
-def _message(attempt: Attempt) -> str:
-    return _error(attempt).message
+def _rest(run: Run, attempt: Attempt) -> None:
+    """The provider asked for time: what is left of it, whichever worker it was that asked."""
+    wanted = _error(attempt).retry_after
+    if wanted is not None and attempt.end_time is not None:
+        left = wanted - (run.job.claim_time - attempt.end_time) / 1_000_000
+        run.history.rest(Choice(attempt.provider, attempt.model), run.clock() + left)
 
 
 def _error(attempt: Attempt) -> MeshError:

@@ -553,6 +553,18 @@ async def test_a_rate_limit_goes_to_the_next_at_once(rig: Rig) -> None:
     assert rig.clock.slept == []
 
 
+async def test_the_time_that_a_provider_asked_for_is_kept_by_the_next_worker_too(rig: Rig) -> None:
+    slower = ProviderError(ErrorKind.RATE_LIMITED, "slow down", retry_after=300.0)
+    rig.one.script, rig.two.script = [slower], [slower]
+    job_id = await rig.submit()
+    assert isinstance(await rig.walk(await rig.claim()), Parking)
+    await rig.stores.queue.poke(job_id)
+    outcome = await rig.walk(await rig.claim("w2"))
+    assert isinstance(outcome, Parking)
+    assert outcome.wake_in_s == 60.0
+    assert (len(rig.one.calls), len(rig.two.calls)) == (1, 1)
+
+
 async def test_without_fallback_a_job_stays_with_its_provider(rig: Rig) -> None:
     speeds = {"one": 1.0, "two": 2.0}
 
@@ -567,6 +579,8 @@ async def test_without_fallback_a_job_stays_with_its_provider(rig: Rig) -> None:
     job_id = await rig.submit(options=job_pb2.JobOptions(routing=routing))
     assert isinstance(await rig.walk(await rig.claim()), Parking)
     speeds["two"] = 0.5
+    earlier = attempts.update().values(end_time=attempts.c.end_time - 31_000_000)  # the time it asked for is over
+    await rig.stores.database.write(lambda c: c.execute(earlier) and None)
     await rig.stores.queue.poke(job_id)
     assert isinstance(await rig.walk(await rig.claim("w2")), Ended)
     assert (len(rig.one.calls), rig.two.calls) == (2, [])
