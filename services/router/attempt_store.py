@@ -138,10 +138,6 @@ class AttemptStore:
         """Pictures that the attempt's account has bought of its model this month; see `volumes`."""
         return await self._database.read(lambda connection: volumes.bought_before(connection, attempt_id))
 
-    async def resolve_unknown(self, attempt_id: str, end: AttemptEnd) -> str | None:
-        """A late fact about an UNKNOWN attempt: ends its hold, wakes its job; the job's id, None if nothing changed."""
-        return await self._database.write(lambda connection: _resolve(connection, attempt_id, end))
-
 
 def of_jobs(connection: sa.Connection, job_ids: Sequence[str]) -> dict[str, tuple[Attempt, ...]]:
     """The attempts of several jobs, by job id."""
@@ -168,6 +164,11 @@ def _give_up(connection: sa.Connection, which: sa.Select[Any], job_ids: Sequence
         lost = MeshError("the worker was lost while the provider drew", reason="ATTEMPT_OUTCOME_UNKNOWN")
         state = "FAILED" if row.replay_safe else "UNKNOWN"
         _end(connection, job, row.attempt_id, AttemptEnd(state, failure=lost))
+
+
+def resolve(connection: sa.Connection, job_id: str, attempt_id: str, end: AttemptEnd) -> None:
+    """A late fact about an UNKNOWN attempt of a job that has ended; ends its hold."""
+    _end(connection, connection.execute(_JOB, {"v_job": job_id}).one(), attempt_id, end, before="UNKNOWN")
 
 
 def message(attempt: Attempt) -> job_pb2.Attempt:
@@ -237,7 +238,7 @@ def _finish(connection: sa.Connection, lease: Lease, attempt_id: str, end: Attem
     _end(connection, _held_job(connection, lease), attempt_id, end)
 
 
-def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, before: str = "RUNNING") -> bool:
+def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, before: str = "RUNNING") -> None:
     error = b"" if end.failure is None else to_rpc_status(end.failure).SerializeToString()
     values = {
         "v_attempt": attempt_id,
@@ -252,7 +253,7 @@ def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, 
     }
     row = connection.execute(_END, values).one_or_none()
     if row is None:
-        return False
+        return
     attempt = _attempt(row)
     ended = attempt.end_time or 0
     if end.state == "UNKNOWN":
@@ -262,19 +263,6 @@ def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, 
         ledger_store.release_hold(connection, attempt_id, ended)
     subject = Subject(job.tenant, job.job_id, job.version, ended, job.traceparent, job.tracestate)
     outbox.append(connection, outbox_rows, job_events.attempt_finished(subject, message(attempt)))
-    return True
-
-
-def _resolve(connection: sa.Connection, attempt_id: str, end: AttemptEnd) -> str | None:
-    job_id = connection.execute(sa.select(attempts.c.job_id).where(attempts.c.attempt_id == attempt_id)).scalar()
-    if job_id is None:
-        return None
-    job = connection.execute(_JOB, {"v_job": job_id}).one()
-    if not _end(connection, job, attempt_id, end, before="UNKNOWN"):
-        return None
-    ledger_store.release_hold(connection, attempt_id, connection.execute(sa.select(now_us())).scalar_one())
-    connection.execute(sa.update(jobs).where(jobs.c.job_id == job_id).values(POKED))
-    return str(job_id)
 
 
 POKED: dict[Any, Any] = {

@@ -6,10 +6,12 @@ import enum
 from dataclasses import dataclass
 
 import sqlalchemy as sa
+from google.rpc import status_pb2
 
-from mesh.db import Database, now_us
-from services.router import ledger_store
-from services.router.attempt_store import POKED
+from mesh.db import Database
+from mesh.status import from_status
+from services.router import attempt_store
+from services.router.attempt_store import POKED, AttemptEnd
 from services.router.leases import UNFINISHED
 from services.router.tables import attempts, jobs
 
@@ -52,7 +54,12 @@ class CallBackStore:
 def _note(connection: sa.Connection, fact: Fact) -> Noted:
     query = (
         sa.select(
-            attempts.c.state, attempts.c.replay_safe, attempts.c.worst_micros, jobs.c.job_id, jobs.c.state.label("job")
+            attempts.c.state,
+            attempts.c.provider_request_id,
+            attempts.c.error,
+            attempts.c.worst_micros,
+            jobs.c.job_id,
+            jobs.c.state.label("job"),
         )
         .join(jobs, jobs.c.job_id == attempts.c.job_id)
         .where(attempts.c.attempt_id == fact.attempt_id, attempts.c.provider == fact.provider)
@@ -67,8 +74,13 @@ def _note(connection: sa.Connection, fact: Fact) -> Noted:
         _change(connection, fact, {"state": "RUNNING", "end_time": None, "error": b"", "error_reason": ""})
         connection.execute(sa.update(jobs).where(jobs.c.job_id == row.job_id).values(POKED))
         return Noted.TAKEN_UP if row.state == "UNKNOWN" else Noted.HEARD
-    ledger_store.release_hold(connection, fact.attempt_id, _now(connection))
-    _change(connection, fact, {"state": "FAILED", "cost_micros": row.worst_micros, "end_time": now_us()})
+    end = AttemptEnd(
+        "FAILED",
+        failure=from_status(status_pb2.Status.FromString(row.error)),
+        cost_micros=row.worst_micros,
+        provider_request_id=row.provider_request_id or fact.provider_request_id,
+    )
+    attempt_store.resolve(connection, row.job_id, fact.attempt_id, end)
     return Noted.TOO_LATE
 
 
@@ -76,7 +88,3 @@ def _change(connection: sa.Connection, fact: Fact, values: dict[str, object]) ->
     known = sa.func.coalesce(sa.func.nullif(attempts.c.provider_request_id, ""), fact.provider_request_id)
     changed = sa.update(attempts).where(attempts.c.attempt_id == fact.attempt_id)
     connection.execute(changed.values(provider_request_id=known, **values))
-
-
-def _now(connection: sa.Connection) -> int:
-    return int(connection.execute(sa.select(now_us())).scalar_one())

@@ -248,6 +248,7 @@ async def test_after_the_jobs_end_what_was_held_is_spent(stores: Stores) -> None
     (row,) = await stores.rows(attempts)
     assert (row.state, row.cost_micros) == ("FAILED", 500)
     assert ("HOLD_RELEASE", 500) in await stores.kinds()
+    assert (await stores.events())[-1] == "AttemptFinished"
 
 
 @pytest.mark.parametrize("provider", ["openai", "other"])
