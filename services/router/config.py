@@ -22,8 +22,8 @@ class RouterSettings(Settings):
     inference_target: str = Field("127.0.0.1:7403", description="The inference service's gRPC address.")
     public_callback_url: str = Field(
         "",
-        pattern=r"^(https?://[^\s?#]+)?$",
-        description="Where vendors reach the hooks port from outside; unset: asynchronous vendors are polled only.",
+        pattern=r"^(https://[^\s?#]+)?$",  # vendors refuse orders with another, and the address is a secret
+        description="Where vendors reach the hooks port from outside, https; unset: asynchronous vendors are polled only.",
     )
     catalog: Path = Field(PACKAGE / "catalog.yaml", description="The catalog of providers, models and prices.")
 

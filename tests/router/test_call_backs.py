@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,11 +11,13 @@ from dataclasses import dataclass, field
 
 import aiohttp
 import pytest
+from pydantic import ValidationError
 
 from mesh.errors import Unavailable
 from services.router.attempt_store import AttemptEnd
 from services.router.call_back_store import CallBackStore, Fact, Noted
 from services.router.call_backs import CallBackAddresses
+from services.router.config import ApiSettings
 from services.router.hooks import Desk, Hooks, HooksConfig
 from services.router.leases import ClaimedJob, Ending
 from services.router.providers.webhooks import CallBack, CallBackRefusedError
@@ -32,6 +35,15 @@ class Signing(ScriptedProvider):
         if call_back.header("x-signed") != call_back.body.decode():
             raise CallBackRefusedError("its signature does not fit")
         return call_back.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("url", "fits"),
+    [("https://mesh.example/a", True), ("", True), ("http://mesh.example", False), ("https://m?x=1", False)],
+)
+def test_vendors_are_told_addresses_with_tls_alone(url: str, fits: bool) -> None:
+    with contextlib.nullcontext() if fits else pytest.raises(ValidationError, match="public_callback_url"):
+        ApiSettings(database_url="sqlite:///x", public_callback_url=url)
 
 
 @dataclass
