@@ -23,7 +23,7 @@ class RouterSettings(Settings):
     public_callback_url: str = Field(
         "",
         pattern=r"^(https://[^\s?#]+)?$",  # vendors refuse orders with another, and the address is a secret
-        description="Where vendors reach the hooks port from outside, https; unset: asynchronous vendors are polled only.",
+        description="Where vendors reach the hooks port, with https; unset: asynchronous vendors are polled only.",
     )
     catalog: Path = Field(PACKAGE / "catalog.yaml", description="The catalog of providers, models and prices.")
 
