@@ -43,6 +43,11 @@ class Appeal:
     create_us: int
     decide_us: int
 
+    def decided(self, answer: str, *, granted: bool, by: str) -> bool:
+        """Whether this reviewer decided just this; the answer may have been lost."""
+        state = GRANTED if granted else DENIED
+        return (self.state, self.answer, self.reviewer) == (state, storable(answer), by)
+
 
 @dataclass(frozen=True, slots=True)
 class Settled:
@@ -112,6 +117,15 @@ def require(connection: sa.Connection, appeal_id: str) -> None:
     """NotFound (APPEAL_NOT_FOUND) unless there is such an appeal."""
     if connection.execute(sa.select(A.appeal_id).where(A.appeal_id == appeal_id)).first() is None:
         raise _unknown(appeal_id)
+
+
+def settled(connection: sa.Connection, appeal_id: str) -> Settled:
+    """The appeal as it stands, with its verdict, and what storage was told of where it was granted."""
+    row = connection.execute(sa.select(APPEALS).where(A.appeal_id == appeal_id)).mappings().one()
+    verdict = verdict_by_id(connection, row["verdict_id"])
+    assert verdict is not None, "verdicts are never removed"
+    told = row["state"] == GRANTED and verdict.subject.asset_id
+    return Settled(Appeal(**row), verdict, verdict.subject.sha256 if told else "")
 
 
 def settle(connection: sa.Connection, appeal_id: str, answer: str, *, granted: bool, who: Who) -> Settled:

@@ -90,6 +90,8 @@ class Deciding:
 def _decide(connection: sa.Connection, which: tuple[str, str], ruling: Ruling, who: Who, strikes: StrikeRule) -> Done:
     review_id, etag = which
     review = locked(connection, review_id)
+    if _repeated(review, etag, ruling, who):
+        return Done(show(connection, review), _content(connection, review))
     if not review.claimed(clock(connection)) or review.reviewer != who.actor:
         raise FailedPrecondition("claim the review first: only who has it may decide it")
     if review.etag != etag:
@@ -99,6 +101,23 @@ def _decide(connection: sa.Connection, which: tuple[str, str], ruling: Ruling, w
     closed = close(connection, review, ruling, who.actor, outcome_id)
     record(connection, closed)
     return Done(show(connection, closed), content)
+
+
+def _repeated(review: Review, etag: str, ruling: Ruling, who: Who) -> bool:
+    """Whether the reviewer decided just this before; the answer may have been lost, or have been UNAVAILABLE."""
+    claimed = replace(review, revision=review.revision - 1)
+    decided = (review.decision, review.reason, review.note)
+    mine = review.state is State.DECIDED and review.reviewer == who.actor
+    return mine and decided == (ruling.decision, ruling.reason, ruling.note) and claimed.etag == etag
+
+
+def _content(connection: sa.Connection, review: Review) -> str:
+    """What storage was told of because of the decided review."""
+    if review.cause is Cause.REPORT and review.decision is Decision.BLOCK:
+        return report_store.by_id(connection, review.about).sha256
+    if review.cause is Cause.APPEAL and review.decision is Decision.ALLOW:
+        return appeal_store.settled(connection, review.about).content
+    return ""
 
 
 Record = Callable[[sa.Connection, Review], object]
@@ -153,6 +172,9 @@ _CONSEQUENCES: Mapping[Cause, Callable[[sa.Connection, _Case], Consequence]] = {
 
 def _decide_appeal(connection: sa.Connection, appeal_id: str, answer: str, granted: bool, who: Who) -> Settled:
     review = locked(connection, _review_of(connection, appeal_id))
+    before = appeal_store.settled(connection, appeal_id)
+    if before.appeal.decided(answer, granted=granted, by=who.actor):
+        return before
     if review.claimed(clock(connection)) and review.reviewer != who.actor:
         raise FailedPrecondition("another reviewer has the appeal's review")
     settled = appeal_store.settle(connection, appeal_id, answer, granted=granted, who=who)

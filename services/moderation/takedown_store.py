@@ -70,14 +70,16 @@ def take_down(connection: sa.Connection, asset: AssetFacts, wish: Wish, who: Who
 
 
 def restore(connection: sa.Connection, takedown_id: str, note: str, who: Who) -> Takedown:
-    """Unblocks the content and orders storage to publish it again; FailedPrecondition when that was done before."""
+    """Unblocks the content and orders storage to publish it again, once; FailedPrecondition when it is down again."""
     query = sa.select(TAKEDOWNS).where(T.takedown_id == takedown_id).with_for_update()
     row = connection.execute(query).mappings().first()
     if row is None:
         raise NotFound(f"there is no takedown {takedown_id!r}", reason="TAKEDOWN_NOT_FOUND")
     takedown = _takedown(row)
+    if takedown.restored and standing(connection, takedown.sha256) is not None:
+        raise FailedPrecondition("the takedown was undone before, and the picture was taken down again")
     if takedown.restored:
-        raise FailedPrecondition("the takedown was undone before")
+        return takedown
     undone = {"restored": True, "standing": takedown_id}
     connection.execute(sa.update(TAKEDOWNS).where(T.takedown_id == takedown_id).values(**undone))
     _unblock(connection, takedown_id)

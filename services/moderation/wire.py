@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from imagemesh.events.v1 import review_pb2 as review_event_pb2
 from imagemesh.moderation.v1 import moderation_service_pb2 as service_pb2
 from imagemesh.moderation.v1 import policy_pb2, verdict_pb2
@@ -31,11 +33,18 @@ INLINE_BYTES = 2 * 1024 * 1024
 KINDS = {verdict_pb2.TextKind.Value(f"TEXT_KIND_{kind.name}"): kind for kind in TextKind}
 CATEGORIES = {verdict_pb2.Category.Value(f"CATEGORY_{category.name}"): category for category in Category}
 
+
+def words(low: int, high: int) -> Callable[[str], bool]:
+    """Between `low` and `high` characters, and none that a database does not keep."""
+    return lambda value: low <= len(value) <= high and "\0" not in value
+
+
+USER_FIX = "at most 256 characters, none of them NUL"
 _ID = matches(r"[A-Za-z0-9_.:-]{0,64}")
 _ID_FIX = "at most 64 letters, digits and the signs _.:-"
 COMMON_RULES = (
     Rule("job_id", _ID, _ID_FIX),
-    Rule("user", length(0, 256), "at most 256 characters"),
+    Rule("user", words(0, 256), USER_FIX),
     Rule("safety.level", one_of(*map(int, SafetyLevel)), "a safety level of the contract"),
     Rule("safety.block_categories", lambda given: set(given) <= set(CATEGORIES), "categories of the contract only"),
 )

@@ -15,6 +15,7 @@ from mesh.validation import Rule, check, matches, one_of
 from services.moderation.audit_store import Filter
 from services.moderation.checkpoints import Checkpoint
 from services.moderation.verification import Report
+from services.moderation.wire import USER_FIX, words
 
 EXPORT_BYTES = 1 << 20
 PAGE_BYTES = 2 << 20  # of a page of records; a client takes 4 MiB
@@ -25,7 +26,7 @@ EXPORT_RULES = (_TENANT,)
 VERIFY_RULES = (Rule("from_sequence", lambda given: given >= 0, "0 or more"),)
 ERASE_RULES = (
     Rule("tenant", matches(r"[a-z0-9][a-z0-9-]{0,62}"), "required: the tenant"),
-    Rule("user", lambda given: 0 < len(given) <= 256, "required: at most 256 characters"),
+    Rule("user", words(1, 256), f"required: {USER_FIX}"),
 )
 
 

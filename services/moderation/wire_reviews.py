@@ -20,7 +20,7 @@ from services.moderation.reviews import NOTE_CHARACTERS, Review, Ruling, State
 from services.moderation.strike_store import Strike
 from services.moderation.takedown_store import Takedown
 from services.moderation.verdicts import Category, Decision
-from services.moderation.wire import CATEGORIES, category_out, decision_out, verdict_out
+from services.moderation.wire import CATEGORIES, USER_FIX, category_out, decision_out, verdict_out, words
 
 PAGE_BYTES = 3 * 1024 * 1024
 RULINGS = {verdict_pb2.DECISION_ALLOW: Decision.ALLOW, verdict_pb2.DECISION_BLOCK: Decision.BLOCK}
@@ -30,8 +30,9 @@ T = TypeVar("T")
 
 _ID = r"[A-Za-z0-9_.:-]{1,64}"
 _ID_FIX = "required: at most 64 letters, digits and the signs _.:-"
-_NOTE = Rule("note", length(0, NOTE_CHARACTERS), "at most 4,000 characters")
-_NOTE_REQUIRED = Rule("note", length(1, NOTE_CHARACTERS), "required: at most 4,000 characters")
+_NOTE_FIX = "at most 4,000 characters, none of them NUL"
+_NOTE = Rule("note", words(0, NOTE_CHARACTERS), _NOTE_FIX)
+_NOTE_REQUIRED = Rule("note", words(1, NOTE_CHARACTERS), f"required: {_NOTE_FIX}")
 _REASON = Rule("reason", one_of(*CATEGORIES), "required: a category of the contract")
 _ASSET = Rule("asset_id", matches(r"ast_[a-z0-9_]{1,60}"), "required: an asset's id, ast_…")
 _REVIEW = Rule("review_id", matches(_ID), _ID_FIX)
@@ -64,16 +65,16 @@ REPORT_RULES = (
     Rule("url", length(1, 2048), "1 to 2,048 characters"),
     _REASON,
     Rule("statement", length(0, NOTE_CHARACTERS), "at most 4,000 characters"),
-    Rule("reporter", length(0, 256), "at most 256 characters"),
+    Rule("reporter", words(0, 256), USER_FIX),
 )
 REPORTS_RULES = (Rule("state", one_of(*review_pb2.ReportState.values()), "a state of the contract"),)
 TAKE_DOWN_RULES = (_ASSET, _REASON, _NOTE)
 RESTORE_RULES = (Rule("takedown_id", matches(_ID), _ID_FIX), _NOTE_REQUIRED)
 HOLD_RULES = (_ASSET, _NOTE_REQUIRED)
-STRIKES_RULES = (Rule("user", length(0, 256), "at most 256 characters"),)
+STRIKES_RULES = (Rule("user", words(0, 256), USER_FIX),)
 CLEAR_RULES = (
     Rule("tenant", matches(r"[a-z0-9][a-z0-9-]{0,62}"), "required: the tenant"),
-    Rule("user", length(1, 256), "required: at most 256 characters"),
+    Rule("user", words(1, 256), f"required: {USER_FIX}"),
     _NOTE,
 )
 

@@ -94,8 +94,10 @@ async def test_a_won_picture_appeal_is_carried_out_once_storage_answers(people: 
     people.service.assets.failure = Unavailable("storage is away")
     error = await refused(people.settle(appeal, granted=True))
     assert (error.code, error.reason) == (Code.UNAVAILABLE, "PEER_UNAVAILABLE")
-    assert (await refused(people.settle(appeal, granted=True))).reason == "WRONG_STATE"
+    assert (await refused(people.settle(appeal, granted=True))).code is Code.UNAVAILABLE
+    assert (await refused(people.settle(appeal, granted=False))).reason == "WRONG_STATE"
     people.service.assets.failure = None
+    assert (await people.settle(appeal, granted=True)).state == review_pb2.APPEAL_STATE_GRANTED
     async with asyncio.timeout(20):
         while not people.service.assets.done:
             await asyncio.sleep(0.05)

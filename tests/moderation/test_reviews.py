@@ -181,6 +181,18 @@ async def test_only_who_has_it_may_release_or_decide_it(people: People) -> None:
     assert (await refused(people.claim(mine.review_id))).reason == "WRONG_STATE"
 
 
+async def test_a_decision_may_be_repeated_and_not_changed(people: People) -> None:
+    """Its answer may have been lost."""
+    await people.service.prompt(BORDERLINE, job_id="job_1", user="ann")
+    mine = await people.claim()
+    decided = await people.decide(mine, BLOCK)
+    assert await people.decide(mine, BLOCK) == decided
+    assert (await refused(people.decide(mine, ALLOW))).reason == "WRONG_STATE"
+    assert (await refused(people.decide(mine, BLOCK, SECOND))).reason == "WRONG_STATE"
+    records = [row for row in await people.service.rows(AUDIT_RECORDS) if row["action"] == "REVIEW_DECIDED"]
+    assert (len(records), len(await people.events(events_pb2.ReviewDecided))) == (1, 1)
+
+
 async def set_back(people: People, column: str) -> None:
     change = sa.update(REVIEWS).values({column: 1})
     await people.service.database.write(lambda c: c.execute(change) and None)

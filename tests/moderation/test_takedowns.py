@@ -68,9 +68,10 @@ async def test_a_restore_undoes_it(people: People) -> None:
     assert done(people) == ["take down", "restore"]
     assert (await people.service.image(DATA)).decision == ALLOW
     assert await people.service.rows(BLOCKED_HASHES) == []
-    assert (await refused(people.restore(takedown.takedown_id))).reason == "WRONG_STATE"
+    assert await people.restore(takedown.takedown_id) == restored
     assert (await refused(people.restore("tkd_unknown"))).reason == "TAKEDOWN_NOT_FOUND"
     assert (await people.take_down("ast_1")).takedown_id != takedown.takedown_id
+    assert (await refused(people.restore(takedown.takedown_id))).reason == "WRONG_STATE"
     records = [row for row in await people.service.rows(AUDIT_RECORDS) if row["action"] == "TAKEDOWN"]
     assert [row["decision"] for row in records] == ["BLOCK", "ALLOW", "BLOCK"]
 
@@ -172,6 +173,18 @@ async def test_an_upheld_report_is_a_takedown(people: People) -> None:
     assert done(people) == ["take down"]
     assert await states(people) == {report.report_id: review_pb2.REPORT_STATE_UPHELD}
     assert (await people.service.image(DATA)).decision == BLOCK
+
+
+async def test_upholding_it_may_be_repeated_until_storage_has_done_it(people: People) -> None:
+    await people.report("ast_1")
+    mine = await people.claim()
+    people.service.assets.failure = Unavailable("storage is away")
+    assert (await refused(people.decide(mine, BLOCK))).code is Code.UNAVAILABLE
+    people.service.assets.failure = None
+    assert (await people.decide(mine, BLOCK)).state == review_pb2.REVIEW_STATE_DECIDED
+    assert done(people) == ["take down"]
+    records = [row["action"] for row in await people.service.rows(AUDIT_RECORDS)]
+    assert (records.count("TAKEDOWN"), records.count("REVIEW_DECIDED")) == (1, 1)
 
 
 async def test_a_dismissed_report_leaves_the_picture_and_the_next_one_is_new(people: People) -> None:

@@ -143,7 +143,7 @@ class ReviewServiceServicer:
         """Decides a review that the calling reviewer has claimed. What was about a verdict becomes a new verdict: asking
         moderation again about the same content, for the same job (outside a job: under the same policy version), answers
         it, and a waiting job goes on. A review of a report takes the picture down with BLOCK and dismisses the report with
-        ALLOW; one of an appeal grants it with ALLOW and denies it with BLOCK.
+        ALLOW; one of an appeal grants it with ALLOW and denies it with BLOCK. Repeating a decision gives the same answer.
         Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (REVIEW_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), ABORTED
         (STALE_EPOCH) when the etag is old, UNAVAILABLE while storage does not answer, where it is needed.
         """
@@ -171,9 +171,10 @@ class ReviewServiceServicer:
     def DecideAppeal(self, request, context):
         """Grants or denies an appeal. Granted, a picture is published (its job's state stays), a prompt is exempt for the
         tenant under the policy version of the verdict, never below a floor. The answer comes when storage has published
-        it.
-        Errors: NOT_FOUND (APPEAL_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE): it is decided, another reviewer has claimed
-        its review, or the picture is taken down; UNAVAILABLE: it is decided, and storage is told as soon as it answers.
+        it. Repeating the decision gives the same answer.
+        Errors: NOT_FOUND (APPEAL_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE): it is decided otherwise, another reviewer
+        has claimed its review, or the picture is taken down; UNAVAILABLE: it is decided, and storage is told as soon as it
+        answers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,7 +211,9 @@ class ReviewServiceServicer:
 
     def RestoreAsset(self, request, context):
         """Undoes a takedown: unblocks the hashes and publishes again what it withdrew, not what was withdrawn one by one.
-        Errors: NOT_FOUND (TAKEDOWN_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), UNAVAILABLE as for TakeDownAsset.
+        Repeating it gives the same answer.
+        Errors: NOT_FOUND (TAKEDOWN_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE): it was undone, and the picture is taken
+        down again; UNAVAILABLE as for TakeDownAsset.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

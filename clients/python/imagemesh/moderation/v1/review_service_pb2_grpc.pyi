@@ -53,7 +53,7 @@ class ReviewServiceStub:
     """Decides a review that the calling reviewer has claimed. What was about a verdict becomes a new verdict: asking
     moderation again about the same content, for the same job (outside a job: under the same policy version), answers
     it, and a waiting job goes on. A review of a report takes the picture down with BLOCK and dismisses the report with
-    ALLOW; one of an appeal grants it with ALLOW and denies it with BLOCK.
+    ALLOW; one of an appeal grants it with ALLOW and denies it with BLOCK. Repeating a decision gives the same answer.
     Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (REVIEW_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), ABORTED
     (STALE_EPOCH) when the etag is old, UNAVAILABLE while storage does not answer, where it is needed.
     """
@@ -69,9 +69,10 @@ class ReviewServiceStub:
     DecideAppeal: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.DecideAppealRequest, _review_service_pb2.DecideAppealResponse]
     """Grants or denies an appeal. Granted, a picture is published (its job's state stays), a prompt is exempt for the
     tenant under the policy version of the verdict, never below a floor. The answer comes when storage has published
-    it.
-    Errors: NOT_FOUND (APPEAL_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE): it is decided, another reviewer has claimed
-    its review, or the picture is taken down; UNAVAILABLE: it is decided, and storage is told as soon as it answers.
+    it. Repeating the decision gives the same answer.
+    Errors: NOT_FOUND (APPEAL_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE): it is decided otherwise, another reviewer
+    has claimed its review, or the picture is taken down; UNAVAILABLE: it is decided, and storage is told as soon as it
+    answers.
     """
     ReportAsset: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.ReportAssetRequest, _review_service_pb2.ReportAssetResponse]
     """Reports a published picture, by its signed URL (also one that has expired) or its id. Reports of the same picture
@@ -92,7 +93,9 @@ class ReviewServiceStub:
     """
     RestoreAsset: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.RestoreAssetRequest, _review_service_pb2.RestoreAssetResponse]
     """Undoes a takedown: unblocks the hashes and publishes again what it withdrew, not what was withdrawn one by one.
-    Errors: NOT_FOUND (TAKEDOWN_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), UNAVAILABLE as for TakeDownAsset.
+    Repeating it gives the same answer.
+    Errors: NOT_FOUND (TAKEDOWN_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE): it was undone, and the picture is taken
+    down again; UNAVAILABLE as for TakeDownAsset.
     """
     SetLegalHold: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.SetLegalHoldRequest, _review_service_pb2.SetLegalHoldResponse]
     """Keeps a picture's bytes from being purged, or ends that. A later call replaces an earlier one.
@@ -132,7 +135,7 @@ class ReviewServiceAsyncStub(ReviewServiceStub):
     """Decides a review that the calling reviewer has claimed. What was about a verdict becomes a new verdict: asking
     moderation again about the same content, for the same job (outside a job: under the same policy version), answers
     it, and a waiting job goes on. A review of a report takes the picture down with BLOCK and dismisses the report with
-    ALLOW; one of an appeal grants it with ALLOW and denies it with BLOCK.
+    ALLOW; one of an appeal grants it with ALLOW and denies it with BLOCK. Repeating a decision gives the same answer.
     Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (REVIEW_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), ABORTED
     (STALE_EPOCH) when the etag is old, UNAVAILABLE while storage does not answer, where it is needed.
     """
@@ -148,9 +151,10 @@ class ReviewServiceAsyncStub(ReviewServiceStub):
     DecideAppeal: _aio.UnaryUnaryMultiCallable[_review_service_pb2.DecideAppealRequest, _review_service_pb2.DecideAppealResponse]  # type: ignore[assignment]
     """Grants or denies an appeal. Granted, a picture is published (its job's state stays), a prompt is exempt for the
     tenant under the policy version of the verdict, never below a floor. The answer comes when storage has published
-    it.
-    Errors: NOT_FOUND (APPEAL_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE): it is decided, another reviewer has claimed
-    its review, or the picture is taken down; UNAVAILABLE: it is decided, and storage is told as soon as it answers.
+    it. Repeating the decision gives the same answer.
+    Errors: NOT_FOUND (APPEAL_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE): it is decided otherwise, another reviewer
+    has claimed its review, or the picture is taken down; UNAVAILABLE: it is decided, and storage is told as soon as it
+    answers.
     """
     ReportAsset: _aio.UnaryUnaryMultiCallable[_review_service_pb2.ReportAssetRequest, _review_service_pb2.ReportAssetResponse]  # type: ignore[assignment]
     """Reports a published picture, by its signed URL (also one that has expired) or its id. Reports of the same picture
@@ -171,7 +175,9 @@ class ReviewServiceAsyncStub(ReviewServiceStub):
     """
     RestoreAsset: _aio.UnaryUnaryMultiCallable[_review_service_pb2.RestoreAssetRequest, _review_service_pb2.RestoreAssetResponse]  # type: ignore[assignment]
     """Undoes a takedown: unblocks the hashes and publishes again what it withdrew, not what was withdrawn one by one.
-    Errors: NOT_FOUND (TAKEDOWN_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), UNAVAILABLE as for TakeDownAsset.
+    Repeating it gives the same answer.
+    Errors: NOT_FOUND (TAKEDOWN_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE): it was undone, and the picture is taken
+    down again; UNAVAILABLE as for TakeDownAsset.
     """
     SetLegalHold: _aio.UnaryUnaryMultiCallable[_review_service_pb2.SetLegalHoldRequest, _review_service_pb2.SetLegalHoldResponse]  # type: ignore[assignment]
     """Keeps a picture's bytes from being purged, or ends that. A later call replaces an earlier one.
@@ -232,7 +238,7 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
         """Decides a review that the calling reviewer has claimed. What was about a verdict becomes a new verdict: asking
         moderation again about the same content, for the same job (outside a job: under the same policy version), answers
         it, and a waiting job goes on. A review of a report takes the picture down with BLOCK and dismisses the report with
-        ALLOW; one of an appeal grants it with ALLOW and denies it with BLOCK.
+        ALLOW; one of an appeal grants it with ALLOW and denies it with BLOCK. Repeating a decision gives the same answer.
         Errors: INVALID_ARGUMENT (INVALID_FIELD), NOT_FOUND (REVIEW_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), ABORTED
         (STALE_EPOCH) when the etag is old, UNAVAILABLE while storage does not answer, where it is needed.
         """
@@ -266,9 +272,10 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_review_service_pb2.DecideAppealResponse, _abc.Awaitable[_review_service_pb2.DecideAppealResponse]]:
         """Grants or denies an appeal. Granted, a picture is published (its job's state stays), a prompt is exempt for the
         tenant under the policy version of the verdict, never below a floor. The answer comes when storage has published
-        it.
-        Errors: NOT_FOUND (APPEAL_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE): it is decided, another reviewer has claimed
-        its review, or the picture is taken down; UNAVAILABLE: it is decided, and storage is told as soon as it answers.
+        it. Repeating the decision gives the same answer.
+        Errors: NOT_FOUND (APPEAL_NOT_FOUND); FAILED_PRECONDITION (WRONG_STATE): it is decided otherwise, another reviewer
+        has claimed its review, or the picture is taken down; UNAVAILABLE: it is decided, and storage is told as soon as it
+        answers.
         """
 
     @_abc_1.abstractmethod
@@ -313,7 +320,9 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_review_service_pb2.RestoreAssetResponse, _abc.Awaitable[_review_service_pb2.RestoreAssetResponse]]:
         """Undoes a takedown: unblocks the hashes and publishes again what it withdrew, not what was withdrawn one by one.
-        Errors: NOT_FOUND (TAKEDOWN_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE), UNAVAILABLE as for TakeDownAsset.
+        Repeating it gives the same answer.
+        Errors: NOT_FOUND (TAKEDOWN_NOT_FOUND), FAILED_PRECONDITION (WRONG_STATE): it was undone, and the picture is taken
+        down again; UNAVAILABLE as for TakeDownAsset.
         """
 
     @_abc_1.abstractmethod
