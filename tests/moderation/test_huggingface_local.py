@@ -15,7 +15,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from mesh.errors import Unavailable
 from services.moderation.classifiers import Caller, ClassifierError, Plugged, plug
+from services.moderation.classifiers.huggingface_local import LocalTexts
 from services.moderation.decoding import inspect
 from services.moderation.plug_ins import Meaning, PlugIn, PlugInOptions
 from services.moderation.verdicts import Category, Text, TextKind
@@ -53,14 +55,14 @@ def text_model(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(tokenizer.to_str())
 
 
-def picture_model(folder: Path) -> None:
+def picture_model(folder: Path, weight: float = 8) -> None:
     """Bad where the picture is bright."""
     nodes = [
         helper.make_node("ReduceMean", ["pixel_values"], ["mean"], keepdims=0),
         helper.make_node("Mul", ["mean", "weights"], ["logits"]),
     ]
     pixels = helper.make_tensor_value_info("pixel_values", TensorProto.FLOAT, [1, 3, 32, 32])
-    saved(folder, nodes, [pixels], [numpy_helper.from_array(np.array([[0, 8]], np.float32), "weights")])
+    saved(folder, nodes, [pixels], [numpy_helper.from_array(np.array([[0, weight]], np.float32), "weights")])
     config = {"size": {"width": 32, "height": 32}, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     (folder / "preprocessor_config.json").write_text(json.dumps(config))
 
@@ -86,6 +88,17 @@ async def test_texts(tmp_path: Path) -> None:
     await plugged.texts.close()
 
 
+async def test_the_end_of_a_text_of_very_many_tokens_is_judged(tmp_path: Path) -> None:
+    text_model(tmp_path)
+    plugged = made(tmp_path, "texts", timeout=60)
+    assert isinstance(plugged.texts, LocalTexts)
+    plugged.texts._tokenizer.enable_truncation(3, stride=0)  # what the tiny model takes
+    text = " ".join(["cat"] * 1_500 + ["bad"] * 3)
+    [found] = await plugged.texts.judge([Text(0, TextKind.PROMPT, text)])
+    assert found.score > 0.85
+    await plugged.texts.close()
+
+
 async def test_pictures(tmp_path: Path) -> None:
     picture_model(tmp_path)
     plugged = made(tmp_path, "pictures")
@@ -94,6 +107,15 @@ async def test_pictures(tmp_path: Path) -> None:
     assert found.score > 0.85
     assert found.model_version.startswith("tiny-")
     assert all(f.score < 0.1 for f in await plugged.pictures.judge(inspect(encode(flat(level=0))).picture))
+    await plugged.pictures.close()
+
+
+async def test_a_model_that_answers_no_number_has_not_judged(tmp_path: Path) -> None:
+    picture_model(tmp_path, weight=np.nan)
+    plugged = made(tmp_path, "pictures")
+    assert plugged.pictures is not None
+    with pytest.raises(Unavailable):
+        await plugged.pictures.judge(inspect(encode(flat(level=250))).picture)
     await plugged.pictures.close()
 
 

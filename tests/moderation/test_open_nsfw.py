@@ -57,6 +57,20 @@ def test_the_worst_view_counts() -> None:
     assert seen(1, 90, 3) == seen(90)
 
 
+def test_a_model_that_answers_no_number_has_not_judged() -> None:
+    model = NsfwModel.load()
+    model._session = NoNumber()  # type: ignore[assignment]
+    with pytest.raises(Unavailable):
+        model.judge([view(50)])
+
+
+class NoNumber:
+    """A network whose weights are damaged in memory."""
+
+    def run(self, _outputs: None, _inputs: object) -> list[np.ndarray]:
+        return [np.full((1, 2), np.nan, np.float32)]
+
+
 def test_nothing_to_look_at_is_nothing_found() -> None:
     assert Scripted().judge([]) == []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 
 import pytest
 
@@ -175,6 +176,15 @@ async def test_an_unknown_likelihood_is_no_judgement() -> None:
         plug.fake.found = {"UNKNOWN": 1.0}
         with pytest.raises(Unavailable):
             await judged(plug, "pictures")
+
+
+@pytest.mark.parametrize("score", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("name", ["openai", "huggingface texts"])
+async def test_a_score_that_is_no_number_is_no_judgement(name: str, score: float) -> None:
+    async with plugged_in(CASES[name]) as plug:
+        plug.fake.found = {CASES[name].label: score}
+        with pytest.raises(Unavailable):
+            await judged(plug, CASES[name].content[0])
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,6 @@ from services.moderation.verdicts import Finding, Span, Text
 KIND = "huggingface-local"
 THREADS, WAITING = 2, 256
 TOKENS, OVERLAP = 512, 64
-MOST_PIECES = 128  # of one text
 
 Floats = npt.NDArray[np.float32]
 
@@ -77,7 +76,10 @@ class LocalModel:
         else:
             shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
             probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-        return [Label(*pair) for pair in zip(self.labels, map(float, probabilities.max(axis=0)), strict=True)]
+        try:
+            return [Label(*pair) for pair in zip(self.labels, map(float, probabilities.max(axis=0)), strict=True)]
+        except ValueError as error:
+            raise Unavailable("the model's answer is no number") from error
 
 
 class _Threads:
@@ -126,7 +128,7 @@ class LocalTexts(_Threads):
 
     def _judge(self, text: Text) -> list[Finding]:
         encoding = self._tokenizer.encode(text.text)
-        pieces = [encoding, *encoding.overflowing][:MOST_PIECES]
+        pieces = [encoding, *encoding.overflowing]  # all of them: 32,000 characters make 300 at most
         found = [label for piece in pieces for label in self.model.scores(_tensors(piece.ids, piece.type_ids))]
         span = Span(text.index, text.kind, 0, len(text.text))
         return list(counted((self.name, self.model.version), self.labels, found, span))

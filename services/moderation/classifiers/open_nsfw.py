@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -68,9 +69,12 @@ class NsfwModel:
         return cls(path)
 
     def probability(self, pixels: Pixels) -> float:
-        """How likely the picture is sexual, 0 to 1."""
+        """How likely the picture is sexual, 0 to 1; Unavailable when the model answers no number."""
         answer: npt.NDArray[np.float32] = self._session.run(None, {self._input: _prepared(pixels)[np.newaxis]})[0]
-        return float(answer[0, 1])
+        probability = float(answer[0, 1])
+        if not math.isfinite(probability):  # it would be below every threshold
+            raise Unavailable("the picture model's answer is no number")
+        return probability
 
     def judge(self, views: Sequence[Pixels]) -> list[Finding]:
         """The worst of the views; none where all are harmless."""

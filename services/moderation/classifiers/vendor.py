@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
@@ -31,10 +32,15 @@ Meanings = Mapping[str, tuple[Counts, ...]]
 
 @dataclass(frozen=True)
 class Label:
-    """A label that the model gave. score: 0 to 1, before the weight of what it counts for."""
+    """A label that the model gave. score: 0 to 1, before the weight of what it counts for; ValueError for no number."""
 
     name: str
     score: float
+
+    def __post_init__(self) -> None:
+        """What is no number is no judgement: it is below every threshold."""
+        if not isfinite(self.score):
+            raise ValueError("a score is no number")
 
 
 @dataclass(frozen=True)
