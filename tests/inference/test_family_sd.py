@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from services.inference.catalog import Models
 from services.inference.engine.errors import ModelNotLoaded
@@ -120,15 +123,51 @@ def test_no_numbers_are_an_error(family: StableDiffusion, models: Models) -> Non
         family.picture(sampling, 0)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "no index"])
+UNET = "unet/diffusion_pytorch_model.safetensors"
+READER = "text_encoder/model.safetensors"
+
+
+def without(file: Path, *names: str) -> None:
+    kept = {name: tensor for name, tensor in load_file(file).items() if not name.endswith(names)}
+    save_file(kept, file, {"format": "pt"})
+
+
+def spoilt(file: Path) -> None:
+    save_file({name: tensor * float("nan") for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+
+
+def in_family(folder: Path, name: str) -> None:
+    text = (folder / "model.yaml").read_text()
+    (folder / "model.yaml").write_text(text.replace("family: stable-diffusion", f"family: {name}"))
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "truncated": (lambda folder: os.truncate(folder / UNET, 1000), "Unable to load weights"),
+    "missing": (lambda folder: (folder / UNET).unlink(), "no file named"),
+    "no index": (lambda folder: (folder / "model_index.json").unlink(), "has no weights: no model_index.json"),
+    "not all of the denoiser": (
+        lambda folder: without(folder / UNET, "conv_in.weight", "conv_in.bias"),
+        "no weights for unet.conv_in.weight and 1 more",
+    ),
+    "not all of the reader": (
+        lambda folder: without(folder / READER, "final_layer_norm.weight"),
+        "no weights for .*final_layer_norm.weight",
+    ),
+    "no words": (lambda folder: shutil.rmtree(folder / "tokenizer"), "its tokenizer has no vocabulary"),
+    "no numbers": (lambda folder: spoilt(folder / UNET), "no finite numbers"),
+    "another family": (
+        lambda folder: in_family(folder, "stable-diffusion-xl"),
+        "it has no (text_encoder|tokenizer)_2; is its family stable-diffusion-xl?",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
 def test_broken_weights_are_a_clear_error(tmp_path: Path, damage: str) -> None:
     folder = write_tiny_model(tmp_path / "broken")
-    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
-    if damage == "truncated":
-        weights.write_bytes(weights.read_bytes()[:1000])
-    else:
-        (weights if damage == "missing" else folder / "model_index.json").unlink()
-    with warnings.catch_warnings(), pytest.raises(ModelNotLoaded, match="broken"):
+    break_it, says = DAMAGES[damage]
+    break_it(folder)
+    with warnings.catch_warnings(), pytest.raises(ModelNotLoaded, match=rf"^broken .*{says}"):
         warnings.simplefilter("ignore")
         load_family(read_model(folder), "cpu")
 

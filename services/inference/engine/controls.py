@@ -17,6 +17,7 @@ from diffusers.image_processor import VaeImageProcessor
 
 from services.inference.engine.canvas import picture
 from services.inference.engine.errors import RequestRefused, Violation
+from services.inference.engine.loading import check_whole
 from services.inference.engine.manifest import Control, Model
 from services.inference.engine.request import DrawRequest
 
@@ -76,6 +77,7 @@ def _loaded(model: Model, control: Control, unet: Any) -> Any:
         raise FileNotFoundError(f"nothing at {source}")
     net_class: Any = ControlNetModel
     net = net_class.from_pretrained(source, revision=control.revision or None, dtype=unet.dtype)
+    check_whole(net)
     for name in ("cross_attention_dim", "block_out_channels"):
         theirs, ours = net.config[name], unet.config[name]
         if theirs != ours:
