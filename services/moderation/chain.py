@@ -9,7 +9,7 @@ it (a short text can be found again from its hash), and notes of people. Everyth
 
 Erasure empties the personal part and the salt and keeps `personal`. After it the facts are still bound by `digest`, and
 the record's place by `chain`, so both stay verifiable: what was decided, when, by whom, under which policy. What was
-erased can not be found from `personal` any more, since nobody has the salt: it had 128 bits. (A job's verdict ids are
+erased cannot be found from `personal` any more, since nobody has the salt: it had 128 bits. (A job's verdict ids are
 facts, and derive from its texts: they recognise a text that somebody has.)
 That a personal part is gone says nothing of who took it; so an erased record names the record of the erasure
 (`erased_by`), which is in the chain itself and says how many records it emptied.

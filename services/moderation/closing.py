@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import sqlalchemy as sa
 
 from mesh.events import Event
@@ -47,6 +49,13 @@ def overtake(connection: sa.Connection, review_id: str, verdict: Verdict) -> Non
     ruling = Ruling(Decision.ALLOW if passes else Decision.BLOCK, note=note)
     closed = close(connection, review, ruling, "", verdict.verdict_id)
     put_on_record(connection, closed, Who("mesh", ""), verdict.subject.sha256)
+
+
+def end_upheld(connection: sa.Connection, review_ids: Iterable[str], ruling: Ruling, who: Who) -> list[Review]:
+    """Closes the reviews of reports whose picture was taken down; to be put on record."""
+    waiting = [locked(connection, review_id) for review_id in review_ids]
+    is_open = [review for review in waiting if review.state is State.OPEN]
+    return [close(connection, review, ruling, who.actor, review.verdict_id) for review in is_open]
 
 
 def tell_settled(connection: sa.Connection, settled: Settled) -> None:

@@ -12,7 +12,7 @@ from mesh.errors import Aborted, FailedPrecondition, Internal
 from mesh.ids import derived_id
 from services.moderation import appeal_store, report_store, takedown_store
 from services.moderation.appeal_store import Appeal, Settled
-from services.moderation.closing import close, put_on_record, tell_settled
+from services.moderation.closing import close, end_upheld, put_on_record, tell_settled
 from services.moderation.peers.assets import AssetFacts
 from services.moderation.policies import Strikes
 from services.moderation.policy_changes import Who
@@ -144,11 +144,13 @@ def _about_report(connection: sa.Connection, case: _Case) -> Consequence:
         return review.verdict_id, "", lambda c, closed: put_on_record(c, closed, case.who, report.sha256)
     asset = AssetFacts(report.asset_id, report.tenant, "PUBLISHED", "OUTPUT", report.sha256)
     wish = Wish(ruling.reason or Category.ILLEGAL, ruling.note)
-    report_store.uphold(connection, report.sha256, case.who)
+    others = [other for other in report_store.uphold(connection, report.sha256) if other != review.review_id]
+    ended = end_upheld(connection, others, ruling, case.who)
     taken = takedown_store.take_down(connection, asset, wish, case.who)
 
     def record(connection: sa.Connection, closed: Review) -> None:
-        put_on_record(connection, closed, case.who, report.sha256)
+        for each in (closed, *ended):
+            put_on_record(connection, each, case.who, report.sha256)
         takedown_store.record(connection, taken, case.who, ruling.note)
 
     return review.verdict_id, report.sha256, record

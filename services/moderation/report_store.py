@@ -133,15 +133,14 @@ def end(connection: sa.Connection, which: sa.ColumnElement[bool], state: str) ->
     connection.execute(sa.update(REPORTS).where(which, P.state == OPEN).values(state=state, folding=P.report_id))
 
 
-def uphold(connection: sa.Connection, sha256: str, who: Who) -> None:
-    """The content was taken down: its reports were right, and nobody need look at them any more."""
+def uphold(connection: sa.Connection, sha256: str) -> Sequence[str]:
+    """The content was taken down: its reports were right. The ids of their reviews, which are to be closed."""
     about = sa.select(P.report_id).where(P.sha256 == sha256, P.state == OPEN)
-    decided = {"state": State.DECIDED.value, "decision": "BLOCK", "reviewer": who.actor, "decide_us": clock(connection)}
     waiting = (REVIEWS.c.about.in_(about), REVIEWS.c.state == State.OPEN.value)
-    connection.execute(
-        sa.update(REVIEWS).where(*waiting).values(**decided, revision=REVIEWS.c.revision + 1, claim_us=0)
-    )
+    ids = connection.execute(sa.select(REVIEWS.c.review_id).where(*waiting).order_by(REVIEWS.c.review_id))
+    reviews = ids.scalars().all()
     end(connection, P.sha256 == sha256, UPHELD)
+    return reviews
 
 
 def _refuse_too_many(connection: sa.Connection, tenant: str, reporter: str, now: int) -> None:

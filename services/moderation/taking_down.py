@@ -12,14 +12,17 @@ from mesh.outbox import append
 from mesh.telemetry import current
 from services.moderation import audit, report_store, takedown_store, wire_events
 from services.moderation.audit import AuditEntry
+from services.moderation.closing import end_upheld, put_on_record
 from services.moderation.image_pipeline import ImagePipeline
 from services.moderation.peers.assets import AssetFacts, Assets
 from services.moderation.policy_changes import Who
 from services.moderation.report_store import Complaint, Report
 from services.moderation.review_store import open_review
+from services.moderation.reviews import Ruling
 from services.moderation.storage_orders import Kind, Order, StorageOrders, add_order, withdraw_holds
 from services.moderation.tables import OUTBOX
 from services.moderation.takedown_store import Takedown, Wish
+from services.moderation.verdicts import Decision
 
 
 class TakingDown:
@@ -82,8 +85,11 @@ class LookAlikes:
 
 
 def _take_down(connection: sa.Connection, asset: AssetFacts, wish: Wish, who: Who) -> Takedown:
-    report_store.uphold(connection, asset.sha256, who)
+    ruling = Ruling(Decision.BLOCK, wish.reason, wish.note)
+    ended = end_upheld(connection, report_store.uphold(connection, asset.sha256), ruling, who)
     takedown = takedown_store.take_down(connection, asset, wish, who)
+    for review in ended:
+        put_on_record(connection, review, who, asset.sha256)
     takedown_store.record(connection, takedown, who, wish.note)
     return takedown
 

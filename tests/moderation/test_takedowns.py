@@ -7,6 +7,7 @@ import hashlib
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
+from imagemesh.events.v1 import review_pb2 as events_pb2
 from imagemesh.moderation.v1 import review_pb2
 from imagemesh.moderation.v1 import review_service_pb2 as pb
 
@@ -197,6 +198,11 @@ async def test_a_dismissed_report_leaves_the_picture_and_the_next_one_is_new(peo
 
 async def test_a_takedown_ends_the_reports_of_the_picture(people: People) -> None:
     report = await people.report("ast_1")
+    mine = await people.claim()
     await people.take_down("ast_1")
+    (told,) = await people.events(events_pb2.ReviewDecided)
+    assert isinstance(told, events_pb2.ReviewDecided)
+    assert (told.review_id, told.outcome) == (mine.review_id, events_pb2.REVIEW_OUTCOME_BLOCKED)
+    assert (await refused(people.decide(mine, ALLOW))).reason == "WRONG_STATE"
     assert await states(people) == {report.report_id: review_pb2.REPORT_STATE_UPHELD}
     assert await people.queue() == []
