@@ -17,7 +17,7 @@ from mesh.telemetry import logger
 
 BATCH = 256
 POLL_SECONDS = 1.0
-GATHER_SECONDS = 0.05  # events that follow one another share a read, a round trip and a delete
+GATHER_SECONDS = 0.2  # the first event goes out at once; those that follow share a read, a round trip and a delete
 
 log = logger(__name__)
 Row = sa.Row[Any]
@@ -97,8 +97,8 @@ class Relay:
             self._wake.clear()
             more = await self._relay_batch()
             if not more:
-                await _wait(self._wake, POLL_SECONDS)
                 await asyncio.sleep(GATHER_SECONDS)
+                await _wait(self._wake, POLL_SECONDS)
 
     async def _relay_batch(self) -> bool:
         """Publishes up to one batch; tells whether to come back at once."""

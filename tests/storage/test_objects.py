@@ -6,6 +6,7 @@ import asyncio
 import errno
 import inspect
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,11 +133,27 @@ async def test_disk_syncs_bytes_before_their_name(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(
         os, "fsync", lambda fd: (done.append(f"folder {os.readlink(f'/proc/self/fd/{fd}')}"), real["fsync"](fd))
     )
-    rename = Path.rename
-    monkeypatch.setattr(Path, "rename", lambda self, target: (done.append("name"), rename(self, target))[1])
+    rename = os.rename
+    monkeypatch.setattr(os, "rename", lambda source, target: (done.append("name"), rename(source, target))[1])
     store = DiskStore(tmp_path)
     await store.put("t/ab/x", DATA)
-    assert done == [f"folder {tmp_path}/t", f"folder {tmp_path}", "data", "name", f"folder {tmp_path}/t/ab"]
+    named = ["data", "name", f"folder {tmp_path}/t/ab"]
+    assert done == [f"folder {tmp_path}/t", f"folder {tmp_path}", *named]
+    await store.put("t/ab/y", DATA)
+    assert done[-3:] == named
+    assert len(done) == 2 + 2 * len(named)
+    await store.close()
+
+
+async def test_a_folder_that_somebody_removed_is_made_again(tmp_path: Path) -> None:
+    store = DiskStore(tmp_path)
+    await store.put("t/ab/x", DATA)
+    shutil.rmtree(tmp_path / "t")
+    with pytest.raises(ObjectStoreError):
+        await store.put("t/ab/y", DATA)
+    await store.put("t/ab/y", DATA)
+    assert await store.read("t/ab/y", 0, len(DATA)) == DATA
+    assert not list((tmp_path / ".tmp").iterdir())
     await store.close()
 
 

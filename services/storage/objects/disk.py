@@ -31,11 +31,12 @@ class DiskStore:
         self._temporary = root / TEMPORARY
         self._fsync = fsync
         self._cleared = False
+        self._folders: set[str] = set()  # that are there for sure, down to the disk; they are never removed
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="disk")
 
     async def put(self, key: str, data: bytes) -> None:
         """Stores the file."""
-        await self._run(lambda: self._put(self._root / checked(key), data))
+        await self._run(lambda: self._put(f"{self._root}/{checked(key)}", data))
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
         """Reads a part of the file."""
@@ -71,12 +72,12 @@ class DiskStore:
             if path.stat().st_mtime < time.time() - LEFTOVER_S:
                 path.unlink(missing_ok=True)
 
-    def _put(self, path: Path, data: bytes) -> None:
-        temporary = self._temporary / uuid4().hex
+    def _put(self, path: str, data: bytes) -> None:
+        """As few calls as can be: each one gives the interpreter's lock up and must win it back."""
+        temporary = f"{self._temporary}/{uuid4().hex}"
+        folder = os.path.dirname(path)
         try:
-            with suppress(FileExistsError):
-                path.parent.mkdir(parents=True)
-                self._sync_new_folders(path.parent)
+            self._make_folder(folder)
             descriptor = self._create(temporary)
             try:
                 _write_all(descriptor, data)
@@ -84,13 +85,24 @@ class DiskStore:
                     os.fdatasync(descriptor)
             finally:
                 os.close(descriptor)
-            temporary.rename(path)
-            self._sync(path.parent)
+            os.rename(temporary, path)
+            self._sync(folder)
         except OSError:
-            temporary.unlink(missing_ok=True)
+            self._folders.discard(folder)
+            with suppress(FileNotFoundError):
+                os.unlink(temporary)
             raise
 
-    def _create(self, path: Path) -> int:
+    def _make_folder(self, name: str) -> None:
+        if name in self._folders:
+            return
+        folder = Path(name)
+        with suppress(FileExistsError):
+            folder.mkdir(parents=True)
+        self._sync_new_folders(folder)
+        self._folders.add(name)
+
+    def _create(self, path: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             return os.open(path, flags, 0o640)
@@ -111,7 +123,7 @@ class DiskStore:
             folder = folder.parent
             self._sync(folder)
 
-    def _sync(self, folder: Path) -> None:
+    def _sync(self, folder: str | Path) -> None:
         if not self._fsync:
             return
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
