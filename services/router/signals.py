@@ -23,6 +23,8 @@ from services.router.breaker import BreakerKey, Breakers, BreakerState, Clock
 from services.router.tables import outbox as rows
 
 BREAKER = "breaker."
+BEGUN = b" begun"
+"""What follows the version in the signal of a job that a worker has just taken."""
 MESH = "mesh"
 """The tenant of events that concern every tenant."""
 

@@ -1,5 +1,7 @@
 """Following jobs: signals say that a row changed, the row says what, and a poll finds what signals missed.
 
+The signal that a job was begun may wait a moment: many jobs are then read at once, and one that ended meanwhile once.
+
 One hub per process serves every stream. It holds one wildcard subscription each for versions and progress, one batched
 read for all jobs that changed, and one batched poll. A watcher keeps only the newest state and the newest progress, so
 a slow reader costs nothing and skips to the present.
@@ -21,9 +23,11 @@ from mesh.events import Bus, Subscription
 from mesh.process import Background
 from mesh.telemetry import logger
 from services.router.job_store import Found, JobStore
+from services.router.signals import BEGUN
 
 VERSION_SIGNAL = "job."
 PROGRESS_SIGNAL = "job-progress."
+GATHER_BEGUN_S = 0.05
 MOST_AT_ONCE = 500
 DATABASE_FAULTS = (Unavailable, SQLAlchemyError)
 """None of them may end the loops: the next poll tries again."""
@@ -100,6 +104,7 @@ class Watching:
         self._watchers: dict[str, set[Watcher]] = {}
         self._count = 0
         self._stale: set[str] = set()
+        self._begun: dict[str, int] = {}
         self._wake = asyncio.Event()
         self._reading = Background("watch-read", self._read_changed)
         self._polling = Background("watch-poll", self._poll)
@@ -164,9 +169,29 @@ class Watching:
 
     async def _on_version(self, subject: str, payload: bytes) -> None:
         job_id = subject.removeprefix(VERSION_SIGNAL)
-        version = int(payload) if payload.isdigit() else None
-        if version is None or any(watcher.version < version for watcher in self._watchers.get(job_id, ())):
+        digits = payload.removesuffix(BEGUN)
+        version = int(digits) if digits.isdigit() else None
+        if version is not None and not self._behind(job_id, version):
+            return
+        if version is not None and payload.endswith(BEGUN):
+            self._gather(job_id, version)
+        else:
             self.refresh(job_id)
+
+    def _behind(self, job_id: str, version: int) -> bool:
+        return any(watcher.version < version for watcher in self._watchers.get(job_id, ()))
+
+    def _gather(self, job_id: str, version: int) -> None:
+        """Reads the job with others that were begun about now."""
+        if not self._begun:
+            asyncio.get_running_loop().call_later(GATHER_BEGUN_S, self._refresh_begun)
+        self._begun[job_id] = version
+
+    def _refresh_begun(self) -> None:
+        begun, self._begun = self._begun, {}
+        for job_id, version in begun.items():
+            if self._behind(job_id, version):
+                self.refresh(job_id)
 
     async def _on_progress(self, subject: str, payload: bytes) -> None:
         watchers = self._watchers.get(subject.removeprefix(PROGRESS_SIGNAL), ())

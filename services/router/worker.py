@@ -19,6 +19,7 @@ from services.router.holds import Hold, Parts, WorkerConfig
 from services.router.leases import ClaimedJob, ClaimRequest, Ended, LeaseLost, Parking
 from services.router.pipeline import Outcome, Released
 from services.router.runs import Run
+from services.router.signals import BEGUN
 
 log = telemetry.logger(__name__)
 LANES = ("INTERACTIVE", "BATCH")
@@ -148,7 +149,7 @@ class Worker:
 
     async def _work(self, hold: Hold) -> None:
         job = hold.job
-        self._tell_version(hold)
+        self._tell_version(hold, BEGUN)
         try:
             with _traced(job) as span:
                 hold.run = self._parts.runs.open(job, hold)
@@ -209,8 +210,8 @@ class Worker:
         with contextlib.suppress(MeshError):
             await self._parts.queue.park(hold.job.lease, Parking(hold.job.waiting_for or "RETRY", 1.0))
 
-    def _tell_version(self, hold: Hold) -> None:
-        self._parts.tell(f"job.{hold.job.lease.job_id}", str(hold.version).encode())
+    def _tell_version(self, hold: Hold, more: bytes = b"") -> None:
+        self._parts.tell(f"job.{hold.job.lease.job_id}", b"%d%b" % (hold.version, more))
 
     async def _keep_alive(self) -> None:
         pause = self._config.lease_s / 3

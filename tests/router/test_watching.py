@@ -15,6 +15,7 @@ from imagemesh.router.v1 import job_service_pb2 as pb
 from mesh.errors import Unavailable
 from mesh.events import Bus, BusConfig
 from services.router.leases import Beat, Ending, Lease, Parking
+from services.router.signals import BEGUN
 from tests.conftest import NatsServer
 from tests.router.api import RunningApi, create, refused, running_api
 
@@ -124,6 +125,26 @@ async def test_signals_tell_versions_and_progress(signaled: RunningApi, nats_ser
     await worker.signal(f"job.{job_id}", b"2")
     assert (await next_job(call)).version == 2
     await signaled.stores.queue.finish(lease, DONE)
+    await worker.signal(f"job.{job_id}", b"3")
+    assert [job.version for job in await updates(call)] == [3]
+    await worker.stop()
+
+
+async def test_the_begin_of_a_job_is_told_a_moment_later_and_never_after_its_end(
+    signaled: RunningApi, nats_server: NatsServer
+) -> None:
+    key = await signaled.key()
+    worker = Bus(BusConfig(nats_server.url, "worker"))
+    await worker.start()
+    await _connected(worker, signaled.api._bus)
+    request = pb.GenerateImageRequest.FromString(create().SerializeToString())
+    call = signaled.jobs.GenerateImage(request, metadata=key)
+    job_id = (await next_job(call)).job_id
+    lease = await claim(signaled)
+    await worker.signal(f"job.{job_id}", b"2" + BEGUN)
+    assert (await next_job(call)).version == 2
+    await signaled.stores.queue.finish(lease, DONE)
+    await worker.signal(f"job.{job_id}", b"2" + BEGUN)
     await worker.signal(f"job.{job_id}", b"3")
     assert [job.version for job in await updates(call)] == [3]
     await worker.stop()

@@ -12,6 +12,7 @@ from imagemesh.router.v1 import job_pb2
 
 from services.router.holds import Parts, WorkerConfig
 from services.router.leases import ClaimedJob, ClaimRequest
+from services.router.signals import BEGUN
 from services.router.tables import attempts, jobs
 from services.router.worker import Worker
 from tests.router.rig import Rig
@@ -103,7 +104,9 @@ async def test_tells_versions_and_progress(desk: Desk) -> None:
     job_id = await desk.rig.submit()
     async with desk.working():
         await desk.until_state("SUCCEEDED")
-    versions = [int(payload) for subject, payload in desk.told if subject == f"job.{job_id}"]
+    told = [payload for subject, payload in desk.told if subject == f"job.{job_id}"]
+    assert [payload.endswith(BEGUN) for payload in told] == [True, *[False] * (len(told) - 1)]
+    versions = [int(payload.removesuffix(BEGUN)) for payload in told]
     record = await desk.rig.record(job_id)
     assert versions == sorted(versions)
     assert versions[-1] == record.version

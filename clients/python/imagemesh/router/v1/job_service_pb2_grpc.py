@@ -139,7 +139,8 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams the job now and then every change and its progress, until it has ended. Errors: NOT_FOUND (JOB_NOT_FOUND).
+        """Streams the job now and then its changes and its progress, until it has ended; changes that follow one another within
+        a twentieth of a second may be told as one. Errors: NOT_FOUND (JOB_NOT_FOUND).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,7 +48,9 @@ class JobServiceStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
     """Lists the tenant's jobs, newest first. Errors: INVALID_ARGUMENT (INVALID_FIELD, PAGE_TOKEN_INVALID)."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
-    """Streams the job now and then every change and its progress, until it has ended. Errors: NOT_FOUND (JOB_NOT_FOUND)."""
+    """Streams the job now and then its changes and its progress, until it has ended; changes that follow one another within
+    a twentieth of a second may be told as one. Errors: NOT_FOUND (JOB_NOT_FOUND).
+    """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Asks to cancel. A QUEUED job ends at once; a RUNNING one stops its provider and ends CANCELED soon after. A repeat
     is OK. Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (NOT_CANCELABLE) once its pictures are being
@@ -91,7 +93,9 @@ class JobServiceAsyncStub(JobServiceStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists the tenant's jobs, newest first. Errors: INVALID_ARGUMENT (INVALID_FIELD, PAGE_TOKEN_INVALID)."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams the job now and then every change and its progress, until it has ended. Errors: NOT_FOUND (JOB_NOT_FOUND)."""
+    """Streams the job now and then its changes and its progress, until it has ended; changes that follow one another within
+    a twentieth of a second may be told as one. Errors: NOT_FOUND (JOB_NOT_FOUND).
+    """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Asks to cancel. A QUEUED job ends at once; a RUNNING one stops its provider and ends CANCELED soon after. A repeat
     is OK. Errors: NOT_FOUND (JOB_NOT_FOUND), FAILED_PRECONDITION (NOT_CANCELABLE) once its pictures are being
@@ -161,7 +165,9 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
-        """Streams the job now and then every change and its progress, until it has ended. Errors: NOT_FOUND (JOB_NOT_FOUND)."""
+        """Streams the job now and then its changes and its progress, until it has ended; changes that follow one another within
+        a twentieth of a second may be told as one. Errors: NOT_FOUND (JOB_NOT_FOUND).
+        """
 
     @_abc_1.abstractmethod
     def CancelJob(
