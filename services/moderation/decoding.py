@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from hashlib import sha256
 from typing import Any
 
@@ -129,9 +130,13 @@ def _views(pixels: Pixels) -> Iterator[Pixels]:
 def _grey(pixels: Pixels) -> Grey:
     """Grey and small: averaged to a little more than what the hash needs."""
     weighed = pixels.astype(np.float32) @ LUMA  # exact: whole numbers below 2²⁴; several times as fast as in integers
-    grey = ((weighed + 500) / 1000).astype(np.uint32)
+    weighed += 500
+    weighed /= 1000
+    grey = weighed.astype(np.uint32)
     down, across = (max(1, side // THUMBNAIL) for side in grey.shape)
     height, width = grey.shape[0] // down * down, grey.shape[1] // across * across
-    boxes = grey[:height, :width].reshape(height // down, down, width // across, across)
-    averaged: npt.NDArray[np.uint8] = (boxes.mean(axis=(1, 3)) + 0.5).astype(np.uint8)
+    # Whole arrays are added up, which is many times as fast as a mean over boxes.
+    rows = reduce(np.add, (grey[start:height:down, :width] for start in range(down)))
+    boxes = reduce(np.add, (rows[:, start::across] for start in range(across)))
+    averaged: npt.NDArray[np.uint8] = (boxes / (down * across) + 0.5).astype(np.uint8)
     return averaged
