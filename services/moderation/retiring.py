@@ -26,6 +26,7 @@ class _Kept:
     more: Mapping[str, Any]
 
 
+_APPEALED = sa.select(APPEALS.c.verdict_id).where(APPEALS.c.state == "OPEN")  # the prompt's hash is still needed
 _PROMPTLESS = sa.case((VERDICTS.c.subject == "PROMPT", ""), else_=VERDICTS.c.sha256)
 _KEPT = (
     _Kept(REVIEWS, ("end_user", "text", "note"), REVIEWS.c.state != "OPEN", {}),
@@ -33,7 +34,7 @@ _KEPT = (
     _Kept(REPORTS, ("reporter", "statement"), REPORTS.c.state != "OPEN", {}),
     _Kept(REPORT_VOICES, ("reporter",), sa.true(), {}),
     _Kept(STRIKES, ("end_user",), sa.true(), {"cleared": True}),
-    _Kept(VERDICTS, ("end_user",), sa.true(), {"sha256": _PROMPTLESS}),
+    _Kept(VERDICTS, ("end_user",), VERDICTS.c.verdict_id.not_in(_APPEALED), {"sha256": _PROMPTLESS}),
 )
 
 

@@ -53,6 +53,15 @@ async def test_what_is_open_is_kept_for_whoever_decides(people: People) -> None:
     assert [row["statement"] for row in await people.service.rows(REPORTS)] == ["look at this"]
 
 
+async def test_an_appeal_that_waited_long_still_has_its_effect(people: People) -> None:
+    appeal = await people.appeal((await people.service.prompt(PORN, user="ann")).verdict_id)
+    await retire(people.service.database, ("acme",), LATER)
+    await people.settle(appeal, granted=True)
+    assert (await people.service.prompt(PORN)).decision != BLOCK
+    await retire(people.service.database, ("acme",), LATER)
+    assert {row["end_user"] for row in await people.service.rows(VERDICTS)} == {""}
+
+
 async def test_an_erased_prompts_hash_is_not_told_from_memory(people: People) -> None:
     verdict = await people.service.prompt(PORN, user="ann")
     audit = audit_service_pb2_grpc.AuditServiceStub(people.service.channel)
