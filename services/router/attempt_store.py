@@ -125,9 +125,9 @@ class AttemptStore:
         values = {"v_attempt": attempt_id, "v_request": provider_request_id, "v_account": account}
         await self._database.write(lambda connection: _identify(connection, lease, values), brief=True)
 
-    async def finish(self, lease: Lease, attempt_id: str, end: AttemptEnd) -> None:
-        """Stores the outcome; UNKNOWN also holds its worst cost against the budget."""
-        await self._database.write(lambda connection: _finish(connection, lease, attempt_id, end), brief=True)
+    async def finish(self, lease: Lease, attempt_id: str, end: AttemptEnd) -> bool:
+        """Stores the outcome, unless it has one; UNKNOWN also holds its worst cost against the budget."""
+        return await self._database.write(lambda connection: _finish(connection, lease, attempt_id, end), brief=True)
 
     async def list(self, job_id: str) -> tuple[Attempt, ...]:
         """The job's attempts in the order of their start."""
@@ -234,11 +234,11 @@ def _identify(connection: sa.Connection, lease: Lease, values: dict[str, str]) -
     connection.execute(_IDENTIFY, values)
 
 
-def _finish(connection: sa.Connection, lease: Lease, attempt_id: str, end: AttemptEnd) -> None:
-    _end(connection, _held_job(connection, lease), attempt_id, end)
+def _finish(connection: sa.Connection, lease: Lease, attempt_id: str, end: AttemptEnd) -> bool:
+    return _end(connection, _held_job(connection, lease), attempt_id, end)
 
 
-def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, before: str = "RUNNING") -> None:
+def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, before: str = "RUNNING") -> bool:
     error = b"" if end.failure is None else to_rpc_status(end.failure).SerializeToString()
     values = {
         "v_attempt": attempt_id,
@@ -253,7 +253,7 @@ def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, 
     }
     row = connection.execute(_END, values).one_or_none()
     if row is None:
-        return
+        return False
     attempt = _attempt(row)
     ended = attempt.end_time or 0
     if end.state == "UNKNOWN":
@@ -263,6 +263,7 @@ def _end(connection: sa.Connection, job: Any, attempt_id: str, end: AttemptEnd, 
         ledger_store.release_hold(connection, attempt_id, ended)
     subject = Subject(job.tenant, job.job_id, job.version, ended, job.traceparent, job.tracestate)
     outbox.append(connection, outbox_rows, job_events.attempt_finished(subject, message(attempt)))
+    return True
 
 
 POKED: dict[Any, Any] = {

@@ -29,6 +29,12 @@ class History:
         """Remember one more."""
         self.failures.append(failure)
 
+    def lost(self, provider: str, model: str) -> None:
+        """Remember an order of unknown outcome that no answer told of."""
+        told = any(f.provider == provider and f.kind is ErrorKind.UNKNOWN_OUTCOME for f in self.failures)
+        if not told:
+            self.add(Failed(provider, model, ErrorKind.UNKNOWN_OUTCOME, "it was called off while it drew"))
+
     def rest(self, choice: Choice, until: float) -> None:
         """Leave a choice alone for a while."""
         self._resting[choice.provider, choice.model] = until

@@ -78,12 +78,21 @@ class Orders:
         order = Order(run, self._how.make_id("att"), candidate, self._providers[choice.provider], indices)
         sources = await sources_of(run, self._storage)
         run.require_lease(self._how.lease_margin)
-        await self._attempts.begin(run.lease, _row(order))
+        await self._begin(order)
         call = replace(
             provider_call(order, sources, run.ends),
             callback_url=self._how.address(choice.provider, order.attempt_id),
         )
         return await self._settled(order, lambda listener: self._submit(order, call, listener))
+
+    async def _begin(self, order: Order) -> None:
+        try:
+            await self._attempts.begin(order.run.lease, _row(order))
+        except asyncio.CancelledError:  # it may have been written all the same
+            with contextlib.suppress(MeshError):
+                end = AttemptEnd(AttemptState.CANCELED, failure=never_sent())
+                await self._attempts.finish(order.run.lease, order.attempt_id, end)
+            raise
 
     async def take_up(self, run: Run, attempt: Attempt) -> Delivered | Failed:
         """Go on with an order that an earlier run placed and nobody finished. It is paid for: the grace bounds it."""
@@ -104,17 +113,23 @@ class Orders:
     async def call_off(self, run: Run, but: str = "") -> None:
         """Call off at their providers what is under way, by any run, except the attempt `but`.
 
-        For a job that is to be canceled, and for the slower one of two that were asked together.
+        For a job that is to be canceled, and for the slower one of two that were asked together: whose outcome is not
+        known then is not asked again.
         """
         for attempt in await self._surely(run, lambda: self._attempts.list(run.lease.job_id)):
+            known = attempt.state != AttemptState.UNKNOWN
             if attempt.state == AttemptState.RUNNING and attempt.attempt_id != but:
-                await self._call_off(run, attempt)
+                known = await self._call_off(run, attempt)
+            if not known:
+                run.history.lost(attempt.provider, attempt.model)
 
-    async def _call_off(self, run: Run, attempt: Attempt) -> None:
+    async def _call_off(self, run: Run, attempt: Attempt) -> bool:
+        """Whether its outcome is known then: that it was called off, and not what ended it meanwhile."""
         free = True if attempt.replay_safe else await self._canceled_there(attempt)
         state = AttemptState.UNKNOWN if free is None else AttemptState.CANCELED
         end = AttemptEnd(state, failure=canceled(), cost_micros=attempt.worst_micros if free is False else 0)
-        await self._surely(run, lambda: self._attempts.finish(run.lease, attempt.attempt_id, end))
+        ours = await self._surely(run, lambda: self._attempts.finish(run.lease, attempt.attempt_id, end))
+        return ours and free is not None
 
     async def _canceled_there(self, attempt: Attempt) -> bool | None:
         """Whether that was in time to cost nothing; None: it cannot be done, and the outcome is unknown."""
@@ -191,7 +206,8 @@ class Orders:
                 await self._broken_off(order, listener)
             raise
         finally:
-            del self._listening[order.attempt_id]
+            if self._listening.get(order.attempt_id) is listener:  # another run of ours may have taken it up
+                del self._listening[order.attempt_id]
         if listener.placed.account != planned.account and not listener.placed.request_id:
             await self._identify(order, Placed(result.provider_request_id, listener.placed.account))
         return Delivered.of(order.attempt_id, order.choice, order.indices, result)

@@ -92,6 +92,25 @@ async def test_the_faster_one_wins_and_the_other_is_called_off(rig: Rig, cancela
     assert (job.state, job.cost_micros) == ("SUCCEEDED", 30_000)  # the winner's price, once
 
 
+async def test_a_loser_that_was_called_off_too_late_is_booked_beside_the_winner(rig: Rig) -> None:
+    slow = Slow("one", cancelable=True)
+    slow.in_time = False
+    rig.one = rig.providers["one"] = slow
+    once_the_first_hangs(rig)
+    await draw(rig)
+    assert {row.provider: row.cost_micros for row in await rig.stores.rows(attempts)} == {"one": 20_000, "two": 30_000}
+    assert [(job.state, job.cost_micros) for job in await rig.stores.rows(jobs)] == [("SUCCEEDED", 30_000)]
+
+
+async def test_a_loser_of_unknown_outcome_is_not_asked_for_the_next_picture(stores: Stores, tmp_path: Path) -> None:
+    rig = Rig(stores, tmp_path, count_per_call=1)
+    rig.planner = replace(rig.planner, observed=Observed())
+    once_the_first_hangs(rig)
+    await draw(rig, count=2)
+    assert await states(rig) == {"one": "UNKNOWN", "two": "SUCCEEDED"}
+    assert (len(rig.one.calls), len(rig.two.calls)) == (1, 2)
+
+
 async def test_a_quick_first_is_left_alone(rig: Rig) -> None:
     await draw(rig, prompt="quick")
     assert (len(rig.one.calls), rig.two.calls) == (1, [])

@@ -11,6 +11,7 @@ import pytest
 from imagemesh.router.v1 import job_pb2
 
 from mesh.errors import Unavailable
+from services.router.attempt_store import NewAttempt
 from services.router.call_back_store import CallBackStore, Fact
 from services.router.leases import Ended, Lease, LeaseLost
 from services.router.providers.base import Listener, ProviderCall, ProviderResult
@@ -29,6 +30,9 @@ class Slow(ScriptedProvider):
         super().__init__(name)
         self._can = dataclasses.replace(self._can, resumable=True, cancelable=True)
         self.ready = asyncio.Event()
+        self.done = asyncio.Event()
+        self.done.set()
+        """Once set, an order that was taken up is drawn."""
         self.accepted = asyncio.Event()
         self.resumed: list[tuple[str, float]] = []
         self.canceled: list[str] = []
@@ -57,8 +61,15 @@ class Slow(ScriptedProvider):
         return self._draw(call, "draw")
 
     async def resume(self, call: ProviderCall, provider_request_id: str, listener: Listener) -> ProviderResult:
-        self.resumed.append((provider_request_id, call.timeout))
+        async with self.asked:
+            self.resumed.append((provider_request_id, call.timeout))
+            self.asked.notify_all()
+        await self.done.wait()
         return self._draw(call, "draw")
+
+    async def until_resumed(self) -> None:
+        async with self.asked:
+            await self.asked.wait_for(lambda: bool(self.resumed))
 
     def order_id(self, attempt_id: str) -> str:
         return self.chosen_id
@@ -129,6 +140,39 @@ async def test_an_order_that_was_never_sent_holds_nothing_when_its_job_is_cancel
     assert slow(rig).canceled == []
     assert [(row.state, row.cost_micros) for row in await rig.stores.rows(attempts)] == [("CANCELED", 0)]
     assert "HOLD" not in [kind for kind, _ in await rig.stores.kinds()]
+
+
+async def test_an_order_whose_row_was_being_written_when_its_job_was_canceled_is_no_order(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = rig.stores.attempts.begin
+
+    async def slowly(lease: Lease, attempt: NewAttempt) -> int:
+        number = await begin(lease, attempt)
+        slow(rig).accepted.set()
+        await asyncio.Event().wait()
+        return number
+
+    monkeypatch.setattr(rig.stores.attempts, "begin", slowly)
+    await canceled_while_it_waits(Desk(rig))
+    assert [row.state for row in await rig.stores.rows(attempts)] == ["CANCELED"]
+    assert "HOLD" not in [kind for kind, _ in await rig.stores.kinds()]
+
+
+async def test_a_run_that_was_replaced_by_another_of_ours_does_not_disturb_it(rig: Rig) -> None:
+    vendor = slow(rig)
+    vendor.done.clear()
+    await rig.submit()
+    replaced = asyncio.create_task(rig.walk(await rig.claim(lease_s=0.0)))
+    await vendor.accepted.wait()
+    going_on = asyncio.create_task(rig.walk(await rig.claim("w2")))
+    await vendor.until_resumed()
+    replaced.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await replaced
+    vendor.done.set()
+    assert isinstance(await going_on, Ended)
+    assert [row.state for row in await rig.stores.rows(attempts)] == ["SUCCEEDED"]
 
 
 async def test_an_order_that_a_stopping_worker_never_sent_is_placed_at_the_same_provider_again(rig: Rig) -> None:
