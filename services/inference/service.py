@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any
 
 from imagemesh.inference.v1 import inference_service_pb2 as messages
@@ -15,6 +15,7 @@ from mesh.paging import decode_token, encode_token, page_size
 from mesh.validation import Rule, check, length
 from services.inference import wire, wire_model
 from services.inference.catalog import Models, OwnModel
+from services.inference.engine.errors import ModelNotLoaded
 from services.inference.engines.base import Busy, Engine, State
 from services.inference.errors import engine_errors
 from services.inference.residents import Residents
@@ -79,10 +80,15 @@ class InferenceService(inference_service_pb2_grpc.InferenceServiceServicer):
 
     async def _busy(self, model_id: str) -> dict[str, Busy]:
         if model_id:
-            return {model_id: await self._engine.busy(self._models.get(model_id).model.manifest.id)}
+            self._models.get(model_id)
+            async with self._residents.explaining(model_id):
+                return {model_id: await self._engine.busy(model_id)}
         statuses = await self._residents.statuses()
-        ready = [name for name, status in statuses.items() if status.state is State.READY]
-        return {name: await self._engine.busy(name) for name in ready}
+        busy: dict[str, Busy] = {}
+        for name in [name for name, status in statuses.items() if status.state is State.READY]:
+            with suppress(ModelNotLoaded):  # it was unloaded meanwhile
+                busy[name] = await self._engine.busy(name)
+        return busy
 
 
 def _look(models: list[OwnModel]) -> None:

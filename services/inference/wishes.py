@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 
@@ -19,19 +20,22 @@ def read_unwanted(path: Path | None) -> frozenset[str]:
 
 
 class Wishes:
-    """The wishes in memory and, where there is a path, in its file."""
+    """The wishes in memory and, where there is a path, in its file. Any thread may wish."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
+        self._lock = threading.Lock()
         self.unwanted = read_unwanted(path)
 
     def unload(self, model_id: str) -> None:
         """From now on the model stays unloaded. Blocks while the file is written; OSError when it cannot be."""
-        self._replace(self.unwanted | {model_id})
+        with self._lock:
+            self._replace(self.unwanted | {model_id})
 
     def load(self, model_id: str) -> None:
         """From now on the model is loaded as any other. Blocks as `unload` does."""
-        self._replace(self.unwanted - {model_id})
+        with self._lock:
+            self._replace(self.unwanted - {model_id})
 
     def _replace(self, unwanted: frozenset[str]) -> None:
         if unwanted != self.unwanted and self._path is not None:

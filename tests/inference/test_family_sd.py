@@ -141,6 +141,11 @@ def in_family(folder: Path, name: str) -> None:
     (folder / "model.yaml").write_text(text.replace("family: stable-diffusion", f"family: {name}"))
 
 
+def in_steps_of(folder: Path, factor: int) -> None:
+    text = (folder / "model.yaml").read_text()
+    (folder / "model.yaml").write_text(text.replace("factor: 8", f"factor: {factor}"))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (lambda folder: os.truncate(folder / UNET, 1000), "Unable to load weights"),
     "missing": (lambda folder: (folder / UNET).unlink(), "no file named"),
@@ -155,6 +160,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "no words": (lambda folder: shutil.rmtree(folder / "tokenizer"), "its tokenizer has no vocabulary"),
     "no numbers": (lambda folder: spoilt(folder / UNET), "no finite numbers"),
+    "sizes that it does not draw": (lambda folder: in_steps_of(folder, 2), "multiples of 4 pixels"),
     "another family": (
         lambda folder: in_family(folder, "stable-diffusion-xl"),
         "it has no (text_encoder|tokenizer)_2; is its family stable-diffusion-xl?",

@@ -71,6 +71,26 @@ def test_a_missing_or_unreadable_file_is_named(tmp_path: Path) -> None:
         read_models(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"defaults": {**GOOD["defaults"], "width": 33}}, "the default size 33 x 64 is none that `size` allows"),
+        ({"defaults": {**GOOD["defaults"], "height": 256}}, "the default size 32 x 256 is none"),
+        ({"size": {"min": 64, "max": 16}}, "the default size"),
+        ({"max_steps": 10}, "the default of 20 steps is above `max_steps`"),
+    ],
+)
+def test_defaults_that_would_be_refused_are_a_mistake(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    with pytest.raises(ManifestError, match=named):
+        read_model(write(tmp_path / "m", **changes))
+
+
+def test_default_steps_go_as_far_as_the_scheduler(tmp_path: Path) -> None:
+    slow = manifest(defaults={**GOOD["defaults"], "steps": 80})
+    assert settle(Wanted("m", "a star"), slow, lambda: 0).steps == 80
+    assert settle(Wanted("m", "a star", scheduler="lcm"), slow, lambda: 0).steps == 50
+
+
 def test_the_version_follows_the_weights(tmp_path: Path) -> None:
     folder = write(tmp_path / "m")
     (folder / "unet.safetensors").write_bytes(b"one")

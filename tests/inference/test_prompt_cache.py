@@ -52,15 +52,6 @@ def test_what_is_too_large_is_read_each_time_and_pushes_nothing_out() -> None:
     assert read.read == ["a", "huge", "huge"]
 
 
-def test_cleared_it_reads_again() -> None:
-    cache = PromptCache(2 * BYTES)
-    read = Reader(cache)
-    read("a")
-    cache.clear()
-    read("a")
-    assert read.read == ["a", "a"]
-
-
 def test_an_encoder_that_fails_leaves_nothing() -> None:
     cache = PromptCache()
 

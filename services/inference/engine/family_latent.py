@@ -63,6 +63,9 @@ class LatentFamily(ABC):
         self._vae = Autoencoder(
             pipeline.vae, str(pipeline.vae.device) if spread else device, self.patch, manifest.vae_tiling
         )
+        grain = self._vae.scale * max(self.patch, getattr(pipeline, self.part).config.get("patch_size") or 1)
+        if manifest.size.factor % grain:
+            raise ValueError(f"it draws multiples of {grain} pixels, which `factor: {manifest.size.factor}` is none of")
         # Weights that come and go serve one stage at a time.
         self._turn: AbstractContextManager[Any] = nullcontext() if manifest.offload == "none" else threading.RLock()
         self._beside_reading, self._beside_decoding = (Beside("cpu" if spread else device) for _ in range(2))

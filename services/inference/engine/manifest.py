@@ -60,6 +60,10 @@ class SizeRule(_Part):
     factor: int = Field(8, ge=1, description="Width and height are multiples of this.")
     policy: Literal["snap", "refuse"] = Field("refuse", description="What happens to other sizes.")
 
+    def draws(self, value: int) -> bool:
+        """Whether a picture may be so wide or high, without snapping."""
+        return self.min <= value <= self.max and value % self.factor == 0
+
     def snap(self, value: int) -> int:
         """The largest multiple of `factor` that is not above `value`, but at least the smallest size drawn."""
         return max(value - value % self.factor, -(-self.min // self.factor) * self.factor)
@@ -162,6 +166,15 @@ class Manifest(_Part):
             raise ValueError(f"schedulers {', '.join(misfits)} do not fit the family; {', '.join(fit)} do")
         if self.defaults.scheduler not in self.schedulers:
             raise ValueError(f"the default scheduler {self.defaults.scheduler} is not among `schedulers`")
+        return self
+
+    @model_validator(mode="after")
+    def _defaults_drawable(self) -> Self:
+        default, size = self.defaults, self.size
+        if not (size.draws(default.width) and size.draws(default.height)):
+            raise ValueError(f"the default size {default.width} x {default.height} is none that `size` allows")
+        if default.steps > self.max_steps:
+            raise ValueError(f"the default of {default.steps} steps is above `max_steps`")
         return self
 
     @model_validator(mode="after")

@@ -33,12 +33,6 @@ class PromptCache:
             self._keep(key, encoded)
         return encoded
 
-    def clear(self) -> None:
-        """Forgets everything: an adapter's weights have changed under its name."""
-        with self._lock:
-            self._kept.clear()
-            self._bytes = 0
-
     def _keep(self, key: Hashable, encoded: Conditions) -> None:
         if key in self._kept or _size(encoded) > self._most:
             return

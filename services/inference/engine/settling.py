@@ -68,7 +68,11 @@ def _strength(wanted: Wanted, manifest: Manifest) -> float:
 
 
 def _steps(wanted: Wanted, manifest: Manifest) -> int:
-    return manifest.defaults.steps if wanted.steps is None else wanted.steps
+    """As asked for, else the model's own, as far as the scheduler goes."""
+    if wanted.steps is not None:
+        return wanted.steps
+    kind = SCHEDULERS.get(wanted.scheduler)
+    return manifest.defaults.steps if kind is None else min(manifest.defaults.steps, kind.max_steps)
 
 
 def _size(wanted: Wanted, manifest: Manifest) -> tuple[Size, list[Violation]]:

@@ -115,7 +115,8 @@ class InferenceServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetCapacity(self, request, context):
-        """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE).
+        """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_NOT_LOADED, when the
+        model asked for is not); UNAVAILABLE (PEER_UNAVAILABLE).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

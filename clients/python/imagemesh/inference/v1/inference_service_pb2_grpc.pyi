@@ -65,7 +65,9 @@ class InferenceServiceStub:
     Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE).
     """
     GetCapacity: _grpc.UnaryUnaryMultiCallable[_inference_service_pb2.GetCapacityRequest, _inference_service_pb2.GetCapacityResponse]
-    """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE)."""
+    """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_NOT_LOADED, when the
+    model asked for is not); UNAVAILABLE (PEER_UNAVAILABLE).
+    """
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -104,7 +106,9 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE).
     """
     GetCapacity: _aio.UnaryUnaryMultiCallable[_inference_service_pb2.GetCapacityRequest, _inference_service_pb2.GetCapacityResponse]  # type: ignore[assignment]
-    """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE)."""
+    """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_NOT_LOADED, when the
+    model asked for is not); UNAVAILABLE (PEER_UNAVAILABLE).
+    """
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Draws pictures with the models under `models/`. It keeps nothing: a call that broke off may be repeated, and the same
@@ -170,6 +174,8 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inference_service_pb2.GetCapacityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inference_service_pb2.GetCapacityResponse, _abc.Awaitable[_inference_service_pb2.GetCapacityResponse]]:
-        """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); UNAVAILABLE (PEER_UNAVAILABLE)."""
+        """Tells how busy the engine is. Errors: NOT_FOUND (MODEL_NOT_FOUND); FAILED_PRECONDITION (MODEL_NOT_LOADED, when the
+        model asked for is not); UNAVAILABLE (PEER_UNAVAILABLE).
+        """
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
