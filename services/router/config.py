@@ -44,7 +44,7 @@ class ApiSettings(RouterSettings):
 class WorkerSettings(RouterSettings):
     """The worker process."""
 
-    worker_slots: int = Field(64, ge=1, le=1024, description="Jobs at once in this process.")
+    worker_slots: int = Field(128, ge=1, le=1024, description="Jobs at once in this process.")
     lease_seconds: float = Field(15.0, ge=1.0, description="How long a dead worker's jobs wait for another.")
     poll_seconds: float = Field(1.0, gt=0, description="How often to look for work without a signal.")
     test_pause_file: Path | None = Field(
