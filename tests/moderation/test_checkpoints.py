@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import inspect
+import io
 import os
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
@@ -15,6 +17,7 @@ import urllib3.exceptions
 from pydantic import SecretStr, ValidationError
 
 from services.moderation.checkpoints import STORES, Checkpoint, CheckpointStore, CheckpointStoreError, open_checkpoints
+from services.moderation.checkpoints import s3 as s3_module
 from services.moderation.checkpoints.disk import DiskCheckpoints, disk_errors
 from services.moderation.checkpoints.s3 import S3Checkpoints, S3Place, s3_errors
 from services.moderation.config import ModerationSettings
@@ -103,6 +106,20 @@ async def test_other_files_are_no_checkpoints(tmp_path: Path) -> None:
         (tmp_path / name).write_text("")
     store = DiskCheckpoints(tmp_path)
     assert await store.after(None) == []
+    await store.close()
+
+
+async def test_other_objects_hide_no_checkpoint(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(s3_module, "PAGE", 2)
+    shared = place(s3.port, f"b{os.urandom(6).hex()}")
+    store = S3Checkpoints(shared)
+    for sequence in (1, 2, 3):
+        await store.put(checkpoint(sequence))
+    for name in ("a", "b", "00000000000000000001", "c"):
+        await asyncio.to_thread(store._client.put_object, shared.bucket, f"chain/{name}", io.BytesIO(b"x"), 1)
+    page = await store.after(None)
+    assert [found.sequence for found in page] == [1, 2]
+    assert [found.sequence for found in await store.after(page[-1])] == [3]
     await store.close()
 
 

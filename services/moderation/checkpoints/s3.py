@@ -81,13 +81,13 @@ class S3Checkpoints:
     def _after(self, key: str | None) -> list[Checkpoint]:
         prefix = self._place.prefix
         listed = self._client.list_objects(self._place.bucket, prefix=prefix, start_after=key)
+        ours = (found for item in listed if (found := named(str(item.object_name).removeprefix(prefix))))
         try:
-            found = [named(str(item.object_name).removeprefix(prefix)) for item in islice(listed, PAGE)]
+            return list(islice(ours, PAGE))  # other objects may lie between them
         except S3Error as error:
             if error.code == "NoSuchBucket":
                 return []
             raise
-        return [checkpoint for checkpoint in found if checkpoint]
 
 
 @contextmanager
