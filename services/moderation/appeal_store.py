@@ -76,6 +76,8 @@ def add(connection: sa.Connection, verdict_id: str, statement: str, tenant: str)
         raise NotFound(f"there is no verdict {verdict_id!r}", reason="VERDICT_NOT_FOUND")
     if verdict.judgement.decision is not Decision.BLOCK:
         raise FailedPrecondition("only a verdict that blocks can be appealed")
+    if not verdict.subject.sha256:
+        raise FailedPrecondition("the text that the verdict is about was erased")
     appeal = Appeal(
         appeal_id=derived_id("apl", verdict_id),
         tenant=tenant,

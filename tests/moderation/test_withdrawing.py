@@ -105,6 +105,13 @@ async def test_an_appeal_of_an_erased_user_is_denied(people: People) -> None:
     assert told.outcome == appeal_pb2.APPEAL_OUTCOME_UPHELD
 
 
+async def test_nobody_appeals_about_a_text_that_was_erased(people: People) -> None:
+    await people.service.prompt(BORDERLINE, job_id="job_1", user="ann")
+    await erase(people)
+    verdict = await people.service.prompt(BORDERLINE, job_id="job_1", user="ann")
+    assert (await refused(people.appeal(verdict.verdict_id))).reason == "WRONG_STATE"
+
+
 async def test_it_is_on_record_and_the_record_stays_whole(people: People) -> None:
     await people.service.prompt(BORDERLINE, job_id="job_1", user="ann")
     await people.service.prompt(f"{BORDERLINE}, again", job_id="job_2", user="ann")

@@ -154,7 +154,7 @@ class ReviewServiceServicer:
     def AppealVerdict(self, request, context):
         """Objects to a verdict that blocks; a person will decide. One appeal for each verdict.
         Errors: NOT_FOUND (VERDICT_NOT_FOUND), ALREADY_EXISTS (ALREADY_APPEALED), FAILED_PRECONDITION (WRONG_STATE): the
-        verdict does not block.
+        verdict does not block, or its text was erased.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -60,7 +60,7 @@ class ReviewServiceStub:
     AppealVerdict: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.AppealVerdictRequest, _review_service_pb2.AppealVerdictResponse]
     """Objects to a verdict that blocks; a person will decide. One appeal for each verdict.
     Errors: NOT_FOUND (VERDICT_NOT_FOUND), ALREADY_EXISTS (ALREADY_APPEALED), FAILED_PRECONDITION (WRONG_STATE): the
-    verdict does not block.
+    verdict does not block, or its text was erased.
     """
     ListAppeals: _grpc.UnaryUnaryMultiCallable[_review_service_pb2.ListAppealsRequest, _review_service_pb2.ListAppealsResponse]
     """Lists appeals, oldest first: a caller sees its tenant's.
@@ -142,7 +142,7 @@ class ReviewServiceAsyncStub(ReviewServiceStub):
     AppealVerdict: _aio.UnaryUnaryMultiCallable[_review_service_pb2.AppealVerdictRequest, _review_service_pb2.AppealVerdictResponse]  # type: ignore[assignment]
     """Objects to a verdict that blocks; a person will decide. One appeal for each verdict.
     Errors: NOT_FOUND (VERDICT_NOT_FOUND), ALREADY_EXISTS (ALREADY_APPEALED), FAILED_PRECONDITION (WRONG_STATE): the
-    verdict does not block.
+    verdict does not block, or its text was erased.
     """
     ListAppeals: _aio.UnaryUnaryMultiCallable[_review_service_pb2.ListAppealsRequest, _review_service_pb2.ListAppealsResponse]  # type: ignore[assignment]
     """Lists appeals, oldest first: a caller sees its tenant's.
@@ -251,7 +251,7 @@ class ReviewServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_review_service_pb2.AppealVerdictResponse, _abc.Awaitable[_review_service_pb2.AppealVerdictResponse]]:
         """Objects to a verdict that blocks; a person will decide. One appeal for each verdict.
         Errors: NOT_FOUND (VERDICT_NOT_FOUND), ALREADY_EXISTS (ALREADY_APPEALED), FAILED_PRECONDITION (WRONG_STATE): the
-        verdict does not block.
+        verdict does not block, or its text was erased.
         """
 
     @_abc_1.abstractmethod
