@@ -103,6 +103,16 @@ async def test_it_draws(harness: AcmeHarness) -> None:
     )
 
 
+async def test_it_asks_right_before_it_orders(harness: AcmeHarness) -> None:
+    def stop() -> None:
+        raise ProviderError(ErrorKind.UNREACHABLE, "the lease is over")
+
+    provider = await harness.start()
+    with pytest.raises(ProviderError, match="lease"):
+        await provider.submit(full_call(harness, provider, "late", "TEXT_TO_IMAGE", before_sending=stop), Heard())
+    assert harness.times_asked("late") == 0
+
+
 @pytest.mark.parametrize("failure", AcmeHarness.failures, ids=lambda failure: failure.prompt)
 async def test_it_reads_each_failure_as_its_class(harness: AcmeHarness, failure: Provoked) -> None:
     provider = await harness.start()
