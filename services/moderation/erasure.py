@@ -48,6 +48,8 @@ def _reports(connection: sa.Connection, tenant: str, user: str) -> int:
     """The reports stay; who sent them, and in which words, goes."""
     mine = sa.and_(REPORTS.c.tenant == tenant, REPORTS.c.reporter == user)
     voices = sa.and_(REPORT_VOICES.c.tenant == tenant, REPORT_VOICES.c.reporter == user)
+    theirs = REVIEWS.c.about.in_(sa.select(REPORTS.c.report_id).where(mine))
+    connection.execute(sa.update(REVIEWS).where(theirs).values(text=""))
     connection.execute(sa.update(REPORT_VOICES).where(voices).values(reporter=""))
     return connection.execute(sa.update(REPORTS).where(mine).values(reporter="", statement="")).rowcount
 

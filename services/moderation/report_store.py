@@ -108,7 +108,7 @@ def put_on_record(connection: sa.Connection, report: Report, complaint: Complain
 
 
 def review_of_report(report: Report, asset: AssetFacts) -> Review:
-    """The item of the queue that stands for the report."""
+    """The item of the queue that stands for the report; its text is what the first reporter says."""
     return Review(
         review_id=derived_id("rev", report.report_id),
         topic=derived_id("top", report.report_id),
@@ -120,6 +120,7 @@ def review_of_report(report: Report, asset: AssetFacts) -> Review:
         asset_id=report.asset_id,
         job_id=asset.job_id,
         about=report.report_id,
+        text=": ".join(said for said in (report.reason.value, report.statement) if said),
     )
 
 

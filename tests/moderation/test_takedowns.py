@@ -130,7 +130,8 @@ async def test_reports_of_one_picture_are_folded(people: People) -> None:
     answer = await people.service.people.ListReports(pb.ListReportsRequest(), metadata=REVIEWER)
     assert [(report.report_id, report.count) for report in answer.reports] == [(first.report_id, 3)]
     (waiting,) = await people.queue()
-    assert (waiting.cause, waiting.asset_id) == (review_pb2.REVIEW_CAUSE_REPORT, "ast_1")
+    assert (waiting.cause, waiting.asset_id, waiting.text) == (review_pb2.REVIEW_CAUSE_REPORT, "ast_1", "")
+    assert (await people.claim()).text == "SEXUAL: look at this"
 
 
 async def test_reports_by_many_at_once_are_one(people: People) -> None:

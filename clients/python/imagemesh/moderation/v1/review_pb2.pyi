@@ -219,8 +219,9 @@ class Review(_message.Message):
     etag: _builtins.str
     """Changes with the review; deciding wants it back."""
     text: _builtins.str
-    """The texts under review, a line for each, with the kind before all but prompts. Only in the answer to ClaimReview;
-    kept only until the review is decided or expires, whatever the policy says of texts.
+    """The texts under review, a line for each, with the kind before all but prompts; of an appeal its statement, of a
+    report the first reporter's reason and statement. Only in the answer to ClaimReview; kept only until the review is
+    decided or expires, whatever the policy says of texts.
     """
     @_builtins.property
     def verdict(self) -> _verdict_pb2.Verdict:
