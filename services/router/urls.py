@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import grpc.aio
@@ -27,14 +29,44 @@ class Urls(Protocol):
         """Addresses of the originals by asset id; what cannot be signed now is left out. Never raises."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """Addresses that somebody waits for."""
+
+    asset_ids: Sequence[str]
+    signed: asyncio.Future[Mapping[str, asset_pb2.SignedUrl]]
+
+
 class StorageUrls:
-    """`Urls` of the storage service."""
+    """`Urls` of the storage service. What is asked for while a call is under way goes out together in the next one."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._stub = storage_service_pb2_grpc.StorageServiceStub(channel)
+        self._waiting: dict[str, list[_Wish]] = {}  # by tenant; there while somebody calls for it
+        self._calling: set[asyncio.Task[None]] = set()
 
     async def sign(self, tenant: str, asset_ids: Sequence[str]) -> Mapping[str, asset_pb2.SignedUrl]:
         """See `Urls.sign`."""
+        wish = _Wish(asset_ids, asyncio.get_running_loop().create_future())
+        if tenant in self._waiting:
+            self._waiting[tenant].append(wish)
+        else:
+            self._waiting[tenant] = [wish]
+            calling = asyncio.create_task(self._call(tenant), name="sign-urls")
+            self._calling.add(calling)
+            calling.add_done_callback(self._calling.discard)
+        return await wish.signed
+
+    async def _call(self, tenant: str) -> None:
+        wishes: list[_Wish] = []
+        try:
+            while wishes := self._waiting[tenant]:
+                self._waiting[tenant] = []
+                _tell(wishes, await self._sign_all(tenant, [each for wish in wishes for each in wish.asset_ids]))
+        finally:  # also when something broke that nobody foresaw: those who wait must not wait for ever
+            _tell([*wishes, *self._waiting.pop(tenant)], {})
+
+    async def _sign_all(self, tenant: str, asset_ids: Sequence[str]) -> Mapping[str, asset_pb2.SignedUrl]:
         signed: dict[str, asset_pb2.SignedUrl] = {}
         for start in range(0, len(asset_ids), MOST_AT_ONCE):
             signed.update(await self._sign_some(tenant, asset_ids[start : start + MOST_AT_ONCE]))
@@ -51,6 +83,12 @@ class StorageUrls:
             return {}
         results = zip(asset_ids, answer.results, strict=False)
         return {asset_id: result.url for asset_id, result in results if result.HasField("url")}
+
+
+def _tell(wishes: Sequence[_Wish], signed: Mapping[str, asset_pb2.SignedUrl]) -> None:
+    for wish in wishes:
+        if not wish.signed.done():  # who asked may have gone
+            wish.signed.set_result(signed)
 
 
 async def add_urls(urls: Urls, tenant: str, jobs: Sequence[job_pb2.Job]) -> None:
