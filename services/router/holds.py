@@ -21,10 +21,12 @@ class WorkerConfig:
 
     owner: str
     """Unique per process start."""
-    slots: int = 64
-    """Jobs at once."""
-    batch_slots: int = 32
+    slots: int = 128
+    """Jobs at once. A job holds its slot while its provider draws, so this bounds how many are drawn at once."""
+    batch_slots: int = 64
     """Of these, the most that BATCH jobs may take."""
+    claim_most: int = 32
+    """Jobs that are claimed at once, so that workers who look at the same time share what is there."""
     lease_s: float = 15.0
     """How long a claim lasts without a heartbeat; how long a dead worker's jobs wait."""
     poll_s: float = 1.0

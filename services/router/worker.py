@@ -105,11 +105,11 @@ class Worker:
     async def _claim(self) -> None:
         """Fill the free slots from the lanes that may hold work; a lane that gave less than asked is empty."""
         for lane in [lane for lane, waiting in self._waiting.items() if waiting]:
-            free = self._free(lane)
-            if free > 0:
+            wanted = min(self._free(lane), self._config.claim_most)
+            if wanted > 0:
                 self._waiting[lane] = False
-                took = await self._claim_lane(lane, free)
-                self._waiting[lane] |= took == free
+                if await self._claim_lane(lane, wanted) == wanted:
+                    self.wake(lane)
 
     def _free(self, lane: str) -> int:
         free = self._config.slots - self.held
