@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 
 import pytest
 
@@ -11,26 +10,37 @@ from services.moderation.normalise import normalise
 from services.moderation.policies import Policy
 from services.moderation.rules import RulesLayer
 from services.moderation.verdicts import Decision, Safety, Text, TextKind, judge
+from tools.train_moderation.corpus import BORDER, read
 
-BENIGN = Path(__file__).parents[2] / "tools" / "train_moderation" / "data" / "train" / "benign"
 STOPPED_AT_MOST = 0.01
+STOPPED_AT_THE_BORDER = 0.05  # of those that were written to resemble harmful ones, "what is the sentence for arson"
 FLAGGED_AT_MOST = 0.06
 
 
-def prompts() -> list[str]:
-    """Every prompt of the folder; a line beginning with # is a comment."""
-    lines = (line.strip() for path in sorted(BENIGN.glob("*.txt")) for line in path.read_text("utf-8").splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+def prompts(border: bool) -> list[str]:
+    """The benign ones that were written to resemble harmful ones, or all others."""
+    benign = [prompt for prompt in read("train") if prompt.category is None]
+    return [prompt.text for prompt in benign if prompt.kind.startswith(BORDER) == border]
+
+
+def decided(policy: Policy, texts: list[str]) -> Counter[Decision]:
+    rules = RulesLayer(policy)
+    read = (rules.judge([(Text(0, TextKind.PROMPT, text), normalise(text))]) for text in texts)
+    return Counter(judge(findings, policy.rules, Safety()).decision for findings in read)
 
 
 @pytest.fixture(scope="module")
 def decisions(policy: Policy) -> Counter[Decision]:
-    rules = RulesLayer(policy)
+    return decided(policy, prompts(border=False))
 
-    def decided(text: str) -> Decision:
-        return judge(rules.judge([(Text(0, TextKind.PROMPT, text), normalise(text))]), policy.rules, Safety()).decision
 
-    return Counter(map(decided, prompts()))
+@pytest.fixture(scope="module")
+def at_the_border(policy: Policy) -> Counter[Decision]:
+    return decided(policy, prompts(border=True))
+
+
+def stopped(decisions: Counter[Decision]) -> float:
+    return (decisions[Decision.REVIEW] + decisions[Decision.BLOCK]) / decisions.total()
 
 
 def test_there_are_enough_of_them(decisions: Counter[Decision]) -> None:
@@ -38,8 +48,12 @@ def test_there_are_enough_of_them(decisions: Counter[Decision]) -> None:
 
 
 def test_hardly_any_is_stopped(decisions: Counter[Decision]) -> None:
-    stopped = decisions[Decision.REVIEW] + decisions[Decision.BLOCK]
-    assert stopped / decisions.total() <= STOPPED_AT_MOST
+    assert stopped(decisions) <= STOPPED_AT_MOST
+
+
+def test_few_are_stopped_at_the_border(at_the_border: Counter[Decision]) -> None:
+    assert at_the_border.total() >= 1_000
+    assert stopped(at_the_border) <= STOPPED_AT_THE_BORDER
 
 
 def test_few_are_flagged(decisions: Counter[Decision]) -> None:

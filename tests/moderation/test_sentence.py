@@ -197,11 +197,13 @@ def test_switched_off(tmp_path: Path) -> None:
 
 def test_the_data_is_as_large_as_promised() -> None:
     prompts = read("train")
-    assert sum(prompt.category is None for prompt in prompts) >= 1_500
+    assert sum(prompt.category is None for prompt in prompts) >= 3_000
     for category in LEARNED:
-        assert len({prompt.text for prompt in prompts if prompt.category is category}) >= 60
+        assert len({prompt.text for prompt in prompts if prompt.category is category}) >= 190
 
 
-def test_training_and_evaluation_share_no_prompt() -> None:
-    trained, held = ({prompt.text.casefold() for prompt in read(split)} for split in ("train", "eval"))
-    assert not trained & held
+@pytest.mark.parametrize("split", ["eval", "eval2", "eval3"])
+def test_training_and_evaluation_share_no_prompt(split: str) -> None:
+    trained, held = ({prompt.text.casefold() for prompt in read(part)} for part in ("train", split))
+    shared = len(trained & held)  # a number: the prompts themselves must not be seen
+    assert shared == 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from services.moderation.classifiers.sentence_encoder import Encoder
 from tools.train_moderation import corpus, evaluating, report, training
 
 _ENCODER = click.option("--encoder", type=click.Path(path_type=Path), default=Path(".cache/encoder"), show_default=True)
@@ -28,9 +29,12 @@ def train(encoder: Path) -> None:
 @_ENCODER
 @click.option("--report", "target", type=click.Path(path_type=Path), default=Path("docs/moderation-report.md"))
 def evaluate(encoder: Path, target: Path) -> None:
-    """Judges the prompts held apart, both sets, and writes the report."""
-    first, second = (asyncio.run(evaluating.Evaluation(encoder).run(corpus.read(split))) for split in ("eval", "eval2"))
-    text = report.written(first, second)
+    """Judges the prompts held apart, all three sets, and writes the report."""
+    splits = ("eval", "eval2", "eval3")
+    trained = evaluating.vectors(Encoder.load(encoder), corpus.read("train"))
+    text = report.written(
+        [asyncio.run(evaluating.Evaluation(encoder).run(corpus.read(split), trained)) for split in splits]
+    )
     target.write_text(text)
     click.echo(text)
 

@@ -8,16 +8,18 @@ from collections.abc import Sequence
 import numpy as np
 
 from services.moderation.classifiers.sentence_encoder import MODEL_NAME, SOURCE_SHA256
-from tools.train_moderation.corpus import LEARNED, Prompt
-from tools.train_moderation.fitting import BLOCK, FOLDS, IMAGE_STYLE, OTHERWISE, REVIEW, Fitted, Floats
+from tools.train_moderation.corpus import BORDER, LEARNED, Prompt
+from tools.train_moderation.fitting import SHARED, Fitted
+from tools.train_moderation.folds import FOLDS
+from tools.train_moderation.operating import BLOCK, IMAGE_STYLE, OTHERWISE, REVIEW, Floats
 
 _HEAD = """# Heads of the text classifier: {version}
 
 Written by `make train-moderation`; do not edit.
 
 What they are: a logistic regression for each category over the vectors of {encoder} (all-MiniLM-L6-v2,
-Apache-2.0), frozen. They say how much a prompt for an image model, or a sentence, resembles exemplars of a category.
-Weights: sha256 {source}.
+Apache-2.0), frozen, plus {shared} of one that tells anything harmful from anything harmless. They say how much a prompt
+for an image model, or a sentence, resembles exemplars of a category. Weights: sha256 {source}.
 
 A text's score is the highest of the whole text and its clauses or windows of 12 words.
 
@@ -25,16 +27,20 @@ Meant for: English. Texts in other languages are stopped by the language gate. N
 decisions, SEXUAL_MINORS (a rule), names, personal data.
 
 Data: {harmful} exemplars in mild wording and {benign} benign prompts, written for this project
-(`tools/train_moderation/data/train`); each also with a style added. Nothing was taken from public sets.
+(`tools/train_moderation/data/train`), {border} of the latter to resemble harmful ones; each also with a style added.
+Nothing was taken from public sets.
 
 Scale: at most {reviewed[0]:.1%} of the benign prompts in image-model style (without the combined ones) reach the score
-{review} in any category and {blocked[0]:.1%} reach {block}; of the others {reviewed[1]:.1%} and {blocked[1]:.1%}; each
-judged by heads that had not seen it ({folds} folds). It is a scale of operating points that lists and heads share, not
-a probability.
+{review} in any category and {blocked[0]:.1%} reach {block}; of the others, most of them written to resemble harmful
+ones, {reviewed[1]:.1%} and {blocked[1]:.1%}; each judged by heads that had not seen its topic ({folds} parts). These
+shares are divided among the categories so that the product of their recalls is largest. It is a scale of operating
+points that lists and heads share, not a probability.
 
 Limits: irony, quotations and news read like what they quote; reversed text and dropped vowels are not undone; a
 category's exemplars are few, and what resembles none of them is missed. Measured on prompts written apart from these:
 `docs/moderation-report.md`.
+
+Unseen topics (a topic that is left out is harder than a prompt that is left out):
 
 | category | exemplars | unseen exemplars ≥ {review} | ≥ {block} | unseen benign ≥ {review} | ≥ {block} |
 |---|---|---|---|---|---|
@@ -52,6 +58,8 @@ def written(prompts: Sequence[Prompt], fitted: Fitted, unseen: Floats, version: 
         source=SOURCE_SHA256,
         harmful=len(prompts) - counts[None],
         benign=counts[None],
+        border=sum(prompt.kind.startswith(BORDER) for prompt in prompts),
+        shared=SHARED,
         review=REVIEW,
         block=BLOCK,
         reviewed=(IMAGE_STYLE[0], OTHERWISE[0]),

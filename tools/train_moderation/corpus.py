@@ -1,5 +1,5 @@
-"""The prompts in `data/`: `train`, `eval` and `eval2` were written apart; each file is a category or a kind of
-benign prompt.
+"""The prompts in `data/`: `train`, `eval`, `eval2` and `eval3` were written apart; each file is a category or a kind
+of benign prompt, a line a prompt. A line that begins with `#` is the heading of those below it: their topic.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ LEARNED = (
     Category.ILLEGAL,
     Category.WEAPONS,
 )
-CAPTION_FILES = frozenset({"captions", "everyday_sentences"})
+CAPTION_FILES = frozenset({"captions", "everyday_sentences", "ordinary_sentences"})
+BORDER = "near_"  # begins the names of files with benign prompts that were written to resemble harmful ones
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One line. category: None when benign. kind: the file's name."""
+    """One line. category: None when benign. kind: the file's name. topic: the heading above it, empty for none."""
 
     text: str
     kind: str
     category: Category | None
+    topic: str = ""
 
     @property
     def in_image_style(self) -> bool:
         """Whether it is benign and written as people write for image models."""
-        return self.category is None and self.kind not in CAPTION_FILES
+        return self.category is None and self.kind not in CAPTION_FILES and not self.kind.startswith(BORDER)
 
 
 def read(split: str) -> list[Prompt]:
-    """Every prompt of `train`, `eval` or `eval2`."""
+    """Every prompt of `train` or of an evaluation's folder."""
     folder = DATA / split
-    harmful = [
-        Prompt(line, path.stem, Category(path.stem)) for path in _files(folder / "harmful") for line in _lines(path)
-    ]
-    benign = [Prompt(line, path.stem, None) for path in _files(folder / "benign") for line in _lines(path)]
+    harmful = [prompt for path in _files(folder / "harmful") for prompt in _prompts(path, Category(path.stem))]
+    benign = [prompt for path in _files(folder / "benign") for prompt in _prompts(path, None)]
     return harmful + benign
 
 
@@ -55,6 +55,15 @@ def styles() -> list[str]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.txt"))
+
+
+def _prompts(path: Path, category: Category | None) -> Iterator[Prompt]:
+    topic = ""
+    for line in _lines(path):
+        if line.startswith("#"):
+            topic = line.lstrip("# ")
+        else:
+            yield Prompt(line, path.stem, category, topic)
 
 
 def _lines(path: Path) -> Iterator[str]:

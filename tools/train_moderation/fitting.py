@@ -1,4 +1,4 @@
-"""Fits the heads, and the scale on which lists and heads share their thresholds."""
+"""Fits the heads: for each category a logistic regression of its own, and one that all of them share."""
 
 from __future__ import annotations
 
@@ -14,27 +14,15 @@ from services.moderation.classifiers.sentence_windows import views
 from services.moderation.normalise import normalise
 from services.moderation.verdicts import Category
 from tools.train_moderation.corpus import LEARNED, Prompt
+from tools.train_moderation.folds import FOLDS, folds
+from tools.train_moderation.operating import Floats, scale
 
-FOLDS = 5
-PENALTY = 0.3  # of the squared weights; larger ones make flatter heads, which find fewer unseen exemplars
-POSITIVE_SHARE = 0.35  # of the loss
-REVIEW, BLOCK = 0.6, 0.85  # of the default policy
-
-# Shares of benign training prompts that may reach REVIEW and BLOCK by any head, in image-model style and otherwise.
-# The others hold many sentences written to look harmful, so their share is far above that of ordinary captions.
-IMAGE_STYLE, OTHERWISE = (0.12, 0.012), (0.19, 0.02)
-# How they are divided: what unseen exemplars of a category need, and most for cruelty, which is the worst to miss.
-LENIENCY = {
-    Category.SEXUAL: 0.4,
-    Category.VIOLENCE: 4.0,
-    Category.GORE: 1.0,
-    Category.HATE: 1.5,
-    Category.HARASSMENT: 1.5,
-    Category.SELF_HARM: 1.6,
-    Category.ILLEGAL: 1.2,
-    Category.WEAPONS: 0.6,
-}
-LEAST_GAP = 0.4  # of the logits at REVIEW and BLOCK
+# By cross-validation over topics of exemplars: what finds the most unseen ones at the same share of benign prompts.
+PENALTY = 0.1  # of a category's squared weights
+SHARED_PENALTY = 0.05  # of those that tell anything harmful from anything harmless
+SHARED = 0.5  # how much of these each head gets; more finds more and mixes up categories more
+POSITIVE_SHARE = 0.35  # of a category's loss
+STEPS = 250
 
 # An exemplar of one may well be one of the others too: it is no negative example for them.
 RELATED: tuple[frozenset[Category], ...] = (
@@ -45,16 +33,17 @@ RELATED: tuple[frozenset[Category], ...] = (
     frozenset({Category.ILLEGAL, Category.HARASSMENT}),
 )
 
-Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Shown:
     """What the encoder saw of some prompts. owner: the index of each row's prompt. whole: rows that are whole texts."""
 
-    vectors: Floats
+    vectors: Vectors
     owner: npt.NDArray[np.int64]
-    whole: npt.NDArray[np.bool_]
+    whole: Bools
 
 
 @dataclass(frozen=True)
@@ -76,85 +65,77 @@ def show(model: SentenceModel, prompts: Sequence[Prompt], texts: Sequence[Sequen
             vectors.append(model.encoder.encode([view.text for view in shown]))
             owner.extend([index] * len(shown))
             whole.extend([True] + [False] * (len(shown) - 1))
-    return Shown(np.concatenate(vectors).astype(np.float64), np.array(owner), np.array(whole))
+    return Shown(np.concatenate(vectors), np.array(owner), np.array(whole))
 
 
 def fit(prompts: Sequence[Prompt], shown: Shown) -> tuple[Fitted, Floats]:
-    """The heads of all prompts, and the logits [prompts, categories] that heads of the other folds gave each prompt."""
-    unseen = np.full((len(prompts), len(LEARNED)), -np.inf)
-    folds = np.random.default_rng(5).integers(0, FOLDS, len(prompts))
-    for fold in range(FOLDS):
-        weights, bias = _heads(prompts, shown, folds != fold)
-        rows = folds[shown.owner] == fold
-        np.maximum.at(unseen, shown.owner[rows], shown.vectors[rows] @ weights.T + bias)
+    """The heads of all prompts, and the logits [prompts, categories] by heads that had not seen the prompt's topic."""
     weights, bias = _heads(prompts, shown, np.ones(len(prompts), bool))
-    slope, shift = _scale(prompts, unseen)
+    unseen = cross_validated(prompts, shown)
+    slope, shift = scale(prompts, unseen)
     return Fitted(weights, bias, slope, shift), unseen
 
 
-def _heads(prompts: Sequence[Prompt], shown: Shown, used: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
-    fitted = [_head(category, prompts, shown, used) for category in LEARNED]
-    return np.array([weights for weights, _ in fitted]), np.array([bias for _, bias in fitted])
+def cross_validated(prompts: Sequence[Prompt], shown: Shown) -> Floats:
+    """The highest logit of each prompt's views, by heads that have not seen its topic."""
+    unseen = np.full((len(prompts), len(LEARNED)), -np.inf)
+    _, first = np.unique(shown.owner, return_index=True)
+    parts = folds(prompts, shown.vectors[first])
+    for fold in range(FOLDS):
+        weights, bias = _heads(prompts, shown, parts != fold)
+        rows = parts[shown.owner] == fold
+        np.maximum.at(unseen, shown.owner[rows], shown.vectors[rows] @ weights.T + bias)
+    return unseen
 
 
-def _head(
-    category: Category, prompts: Sequence[Prompt], shown: Shown, used: npt.NDArray[np.bool_]
-) -> tuple[Floats, float]:
+def _heads(prompts: Sequence[Prompt], shown: Shown, used: Bools) -> tuple[Floats, Floats]:
     """Whole texts are positive; whole texts and pieces are negative: a piece of a harmful text may be harmless."""
-    positive = np.array([prompt.category is category for prompt in prompts])
-    skipped = np.array([not positive[index] and _related(prompt, category) for index, prompt in enumerate(prompts)])
     benign = np.array([prompt.category is None for prompt in prompts])
-    rows = used[shown.owner] & ~skipped[shown.owner] & (shown.whole | benign[shown.owner])
-    target = positive[shown.owner[rows]]
-    weight = np.where(target, POSITIVE_SHARE / max(target.sum(), 1), (1 - POSITIVE_SHARE) / max((~target).sum(), 1))
-    return _logistic(shown.vectors[rows], target, np.asarray(weight * 1000, np.float64))
+    rows = used[shown.owner] & (shown.whole | benign[shown.owner])
+    owner, vectors = shown.owner[rows], shown.vectors[rows]
+    positive = np.array([[prompt.category is category for category in LEARNED] for prompt in prompts])
+    skipped = np.array([[_skipped(prompt, category) for category in LEARNED] for prompt in prompts])
+    own = _logistic(vectors, positive[owner], _weight(positive[owner], ~skipped[owner]), PENALTY)
+    shared = _logistic(vectors, ~benign[owner, None], _shared_weight(positive[owner]), SHARED_PENALTY)
+    both = own + SHARED * shared
+    return both[:-1].T, both[-1]
 
 
-def _related(prompt: Prompt, category: Category) -> bool:
-    return any(prompt.category in group and category in group for group in RELATED)
+def _skipped(prompt: Prompt, category: Category) -> bool:
+    """Whether it is neither an exemplar of the category nor known to be none."""
+    return prompt.category is not category and any(prompt.category in group and category in group for group in RELATED)
 
 
-def _logistic(vectors: Floats, target: npt.NDArray[np.bool_], weight: Floats) -> tuple[Floats, float]:
-    sign = np.where(target, 1.0, -1.0)
-
-    def loss(values: Floats) -> tuple[float, Floats]:
-        margin = sign * (vectors @ values[:-1] + values[-1])
-        slope = -sign * weight / (1 + np.exp(margin))
-        total = float(weight @ np.logaddexp(0, -margin) + PENALTY / 2 * values[:-1] @ values[:-1])
-        return total, np.append(vectors.T @ slope + PENALTY * values[:-1], slope.sum())
-
-    found = minimize(loss, np.zeros(vectors.shape[1] + 1), jac=True, method="L-BFGS-B", options={"maxiter": 500})
-    return found.x[:-1], float(found.x[-1])
-
-
-def _scale(prompts: Sequence[Prompt], unseen: Floats) -> tuple[Floats, Floats]:
-    """Slope and shift with which no more than the wanted shares of benign prompts reach REVIEW and BLOCK."""
-    styled = np.array([prompt.in_image_style and prompt.kind != "combined" for prompt in prompts])
-    plain = np.array([prompt.category is None and not prompt.in_image_style for prompt in prompts])
-    review, block = (
-        np.maximum(_limits(unseen[styled], one), _limits(unseen[plain], other))
-        for one, other in zip(IMAGE_STYLE, OTHERWISE, strict=True)
+def _weight(positive: Bools, used: Bools) -> Floats:
+    """[rows, categories] of the loss: exemplars together have their share, whatever their number."""
+    hits, misses = positive & used, ~positive & used
+    counts = np.maximum(hits.sum(axis=0), 1), np.maximum(misses.sum(axis=0), 1)
+    return np.asarray(
+        1000 * (hits * POSITIVE_SHARE / counts[0] + misses * (1 - POSITIVE_SHARE) / counts[1]), np.float64
     )
-    block = np.maximum(block, review + LEAST_GAP)
-    slope = (_logit(BLOCK) - _logit(REVIEW)) / (block - review)
-    return slope, _logit(REVIEW) - slope * review
 
 
-def _limits(logits: Floats, share: float) -> Floats:
-    """Logits, at like quantiles in each category, that `share` of the prompts reach in any of them."""
-    leniency = np.array([LENIENCY[category] for category in LEARNED])
-    low, high = 0.0, share
-    for _ in range(40):
-        middle = (low + high) / 2
-        reached = float((logits >= _quantiles(logits, middle * leniency)).any(axis=1).mean())
-        low, high = (middle, high) if reached < share else (low, middle)
-    return _quantiles(logits, low * leniency)
+def _shared_weight(positive: Bools) -> Floats:
+    """[rows, 1]: half for the benign, half for the harmful, of which each category has as much as any other."""
+    counts = np.maximum(positive.sum(axis=0), 1)
+    benign = ~positive.any(axis=1)
+    harmful = (positive / counts).sum(axis=1) / len(LEARNED)
+    return np.asarray(2000 * (harmful + benign / benign.sum())[:, None], np.float64)
 
 
-def _quantiles(logits: Floats, shares: Floats) -> Floats:
-    """In each column the value that its share of the rows reach."""
-    return np.array([np.quantile(logits[:, column], 1 - share) for column, share in enumerate(shares)])
+def _logistic(vectors: Vectors, target: Bools, weight: Floats, penalty: float) -> Floats:
+    """[384 + 1, columns] of weights with the bias last, one regression for each column of the target."""
+    sign = np.where(target, 1, -1).astype(np.float32)
+    weight32 = weight.astype(np.float32)
+    shape = (vectors.shape[1] + 1, target.shape[1])
 
+    def loss(flat: Floats) -> tuple[float, Floats]:
+        values = flat.reshape(shape)
+        margin = sign * (vectors @ values[:-1].astype(np.float32) + values[-1].astype(np.float32))
+        slope = -sign * weight32 / (1 + np.exp(np.minimum(margin, 50)))
+        total = float((weight32 * np.logaddexp(0, -margin)).sum(dtype=np.float64))
+        gradient = np.vstack([vectors.T @ slope + penalty * values[:-1], slope.sum(axis=0)])
+        return total + penalty / 2 * float((values[:-1] ** 2).sum()), gradient.astype(np.float64).ravel()
 
-def _logit(share: float) -> float:
-    return float(np.log(share / (1 - share)))
+    found = minimize(loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": STEPS})
+    return np.asarray(found.x.reshape(shape), np.float64)

@@ -8,37 +8,37 @@ import numpy as np
 
 from services.moderation.verdicts import Category, Decision
 from tools.train_moderation.corpus import CAPTION_FILES, LEARNED
-from tools.train_moderation.evaluating import Judged, Results
-from tools.train_moderation.fitting import RELATED, REVIEW
+from tools.train_moderation.evaluating import ALIKE, Judged, Results
+from tools.train_moderation.fitting import RELATED
+from tools.train_moderation.operating import REVIEW
 
 _HEAD = """# How well texts are judged
 
 Written by `make eval-moderation`; do not edit. Classifier {version}; the whole text pipeline under the default policy.
 
-Two sets of prompts in files of their own, in mild wording; "caught" is sent to review or blocked. Read the numbers as
-flattering: the prompts are few (one of twelve is 8 %) and by the same authors as the training data. Which prompts were
-judged wrongly was never looked at. Other people's prompts will fare worse.
+Three sets of prompts in files of their own, in mild wording; "caught" is sent to review or blocked. Read the numbers as
+flattering: the prompts are few (one of twelve is 8 %), and all were written for this project. Which prompts were judged
+wrongly was never looked at. Other people's prompts will fare worse.
 
-- **First set** (`tools/train_moderation/data/eval`, {harmful} harmful and {benign} benign): its totals were looked at
-  twice while exemplars were added and the shares in `fitting.py` chosen. After that more exemplars of VIOLENCE, HATE,
-  SELF_HARM and ILLEGAL were written because its totals had shown them weak, by somebody who knew those totals.
-- **Second set** (`data/eval2`, {harmful2} harmful and {benign2} benign): written before those exemplars, by their
-  author, who had read the older ones of three categories. Its totals were looked at once before (0.82 of the harmful
-  caught, SELF_HARM 0.58; 5.3 % of captions and 1.3 % in image-model style reviewed or blocked); 13 prompts that
-  resembled older exemplars were then replaced. No exemplar is closer to its prompts than a cosine of .8. It is the
-  cleaner figure, not an untouched one.
+- **First set** (`tools/train_moderation/data/eval`, {harmful[0]} harmful and {benign[0]} benign): its totals were
+  looked at five times, these included, while exemplars were added and operating points chosen. Exemplars of VIOLENCE,
+  HATE, SELF_HARM and ILLEGAL were written because its totals had shown them weak, by somebody who knew those totals.
+- **Second set** (`data/eval2`, {harmful[1]} harmful and {benign[1]} benign): written before those exemplars, by their
+  author, who had read the older ones of three categories; 13 prompts that resembled older exemplars were then
+  replaced. Its totals were looked at four times, these included.
+- **Third set** (`data/eval3`, {harmful[2]} harmful and {benign[2]} benign): written without sight of the exemplars or
+  the second set, by somebody who had seen the totals by category and four harmless lines of the first; half of its
+  harmless prompts were written to resemble something harmful. Its totals were looked at once: these. It is the
+  cleanest figure.
 
-Penalty and leniency in `fitting.py` were chosen after that: the penalty by cross-validation over the exemplars, the
-leniency of SELF_HARM as a guess with totals in view. With them the
-totals of both sets were looked at once more (VIOLENCE 0.87 and 0.77; of captions 1.8 % and 2.7 % reviewed or blocked,
-in image style 4.1 % and 5.3 %), and the room up to the aims for harmless prompts was given to the review tier.
-On the second set that and the exemplars before it cost ILLEGAL (0.83 to 0.75 caught) and WEAPONS (0.93 to 0.79).
-
-# First set
-
+Before these totals the exemplars were more than doubled, by somebody who had read no prompt of any set and knew the
+totals by category of the first two (0.92 and 0.86 caught; in the second VIOLENCE 0.85, SELF_HARM 0.75, ILLEGAL 0.75,
+WEAPONS 0.79, and 6.7 % of its captions reviewed or blocked). The form of the heads and their penalties were chosen by
+cross-validation over topics of exemplars; the shares of harmless prompts so that of unseen ones near a category's
+border about as many are stopped as the heads before stopped.
 """
-_SECOND = """
-# Second set
+_NAMES = ("First set", "Second set", "Third set")
+_ALIKE = """{share:.1%} of its prompts have an exemplar closer than a cosine of {closeness}.
 
 """
 _CATEGORIES = """## By category
@@ -64,17 +64,16 @@ _EVASIONS = """
 _AIMS = {"leet": 0.75, "spaced": 0.75, "padding": 0.85}
 
 
-def written(first: Results, second: Results) -> str:
-    """All of it, for both sets."""
-    (harmful, benign), (harmful2, benign2) = _parted(first), _parted(second)
+def written(sets: Sequence[Results]) -> str:
+    """All of it, for the three sets."""
+    parts = [_parted(results) for results in sets]
     head = _HEAD.format(
-        version=first.version,
-        harmful=len(harmful),
-        benign=len(benign),
-        harmful2=len(harmful2),
-        benign2=len(benign2),
+        version=sets[0].version,
+        harmful=[len(harmful) for harmful, _ in parts],
+        benign=[len(benign) for _, benign in parts],
     )
-    return "".join([head, *_tables(first), _SECOND, *_tables(second)])
+    tables = ("".join([f"\n# {name}\n\n", *_tables(results)]) for name, results in zip(_NAMES, sets, strict=True))
+    return head + "".join(tables)
 
 
 def _parted(results: Results) -> tuple[list[Judged], list[Judged]]:
@@ -85,6 +84,7 @@ def _parted(results: Results) -> tuple[list[Judged], list[Judged]]:
 def _tables(results: Results) -> list[str]:
     harmful, benign = _parted(results)
     return [
+        _ALIKE.format(share=results.alike, closeness=ALIKE),
         _CATEGORIES.format(review=REVIEW),
         *(_category(category, harmful, benign) for category in LEARNED),
         f"| all | {len(harmful)} | {_share(j.caught for j in harmful):.2f} | | | | |\n",
