@@ -15,7 +15,8 @@ _FIND = sa.select(EXEMPTIONS.c.sha256).where(
 def exempt(connection: sa.Connection, tenant: str, sha256: str, policy_id: str, version: int) -> None:
     """Lets the prompt through in the running transaction, from its commit on; a repeat changes nothing.
 
-    sha256: the verdict's. It never reaches below a floor: SEXUAL_MINORS is decided as if nobody had appealed.
+    sha256: the verdict's. It never reaches below a floor: what a layer sees of SEXUAL_MINORS decides as if nobody had
+    appealed.
     """
     row = _key(tenant, sha256, policy_id, version)
     insert_or_ignore(connection, EXEMPTIONS, {**row, "create_us": connection.execute(sa.select(now_us())).scalar_one()})
