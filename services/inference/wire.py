@@ -67,7 +67,7 @@ GENERATE_RULES = (
     Rule("height", _zero_or(16, 8192), "must be 16 to 8192 pixels, or 0 for the model's default"),
     Rule("count", between(0, 8), "must be 1 to 8, or 0 for 1"),
     Rule("steps", between(1, 150), "must be 1 to 150, or unset for the model's default"),
-    Rule("guidance", between(0, 30), "must be 0 to 30, or unset for the model's default"),
+    Rule("guidance", between(0, 100), "must be 0 to 100, or unset for the model's default"),
     Rule("strength", between(0, 1), "must be 0 to 1, or unset for the operation's default"),
     Rule("images", lambda images: len(images) <= 1, "give at most one"),
     Rule("images", lambda images: all(map(_inline, images)), IMAGE_FIX),

@@ -200,7 +200,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"steps": 151}, "steps"),
     ({"steps": 10_000}, "steps"),
     ({"guidance": -0.5}, "guidance"),
-    ({"guidance": 31.0}, "guidance"),
+    ({"guidance": 101.0}, "guidance"),
     ({"guidance": float("nan")}, "guidance"),
     ({"scheduler": "magic"}, "scheduler"),
     ({"operation": "dance"}, "operation"),

@@ -195,7 +195,7 @@ class GenerateRequest(_message.Message):
     steps: _builtins.int
     """Denoising steps, 1 to 150 (or the model's `max_steps` when that is less); the model's default when unset."""
     guidance: _builtins.float
-    """How strictly the prompt is followed, 0 to 30; 1 or less switches it off. The model's default when unset."""
+    """How strictly the prompt is followed, 0 to 100; 1 or less switches it off. The model's default when unset."""
     scheduler: _builtins.str
     """The scheduler, by one of the model's names; the model's default when empty."""
     strength: _builtins.float
