@@ -76,11 +76,9 @@ class AssetStore:
 
     async def known(self, asset_id: str, tenant: str, sha256: str) -> Known:
         """What a put would meet."""
-
-        def read(connection: sa.Connection) -> Known:
-            return Known(_find(connection, asset_id), _object_key(connection, tenant, sha256))
-
-        return await self._database.read(read, brief=True)
+        return await self._database.read(
+            lambda c: Known(_find(c, asset_id), _object_key(c, tenant, sha256)), brief=True
+        )
 
     async def add(self, new: NewAsset, content: Content, *, written: bool) -> Asset:
         """Makes the row, or returns the one that has its id.
