@@ -68,10 +68,9 @@ class AssetStore:
 
     async def get_many(self, asset_ids: Iterable[str], tenant: str) -> dict[str, Asset]:
         """Those of the assets that exist and are the tenant's, by id."""
-        wanted = sorted(set(asset_ids))
-        rows = await self._database.read(
-            lambda c: c.execute(ASSETS_BY_IDS, {"wanted": wanted}).all(), brief=len(wanted) <= FEW
-        )
+        wanted = {"wanted": sorted(set(asset_ids))}
+        brief = len(wanted["wanted"]) <= FEW
+        rows = await self._database.read(lambda c: c.execute(ASSETS_BY_IDS, wanted).all(), brief=brief)
         return {row.asset_id: asset_of(row) for row in rows if tenant in ("", row.tenant)}
 
     async def known(self, asset_id: str, tenant: str, sha256: str) -> Known:
