@@ -43,8 +43,8 @@ class OrderListener:
         await self._store(self.placed)
 
     def chosen(self, account: str) -> None:
-        """See `Listener`."""
-        self.placed = replace(self.placed, account=account)
+        """See `Listener`. An account before this one has turned the order away, so nobody has it."""
+        self.sent, self.placed = False, replace(self.placed, account=account)
 
     def progress(self, step: int, steps: int) -> None:
         """See `Listener`."""

@@ -14,6 +14,7 @@ from mesh.errors import Unavailable
 from services.router.attempt_store import NewAttempt
 from services.router.call_back_store import CallBackStore, Fact
 from services.router.leases import Ended, Lease, LeaseLost
+from services.router.providers.accounts import Accounts, Member
 from services.router.providers.base import Listener, ProviderCall, ProviderResult
 from services.router.providers.errors import ErrorKind, ProviderError
 from services.router.tables import attempts, jobs
@@ -139,6 +140,17 @@ async def test_an_order_that_was_never_sent_holds_nothing_when_its_job_is_cancel
     await canceled_while_it_waits(Desk(rig))
     assert slow(rig).canceled == []
     assert [(row.state, row.cost_micros) for row in await rig.stores.rows(attempts)] == [("CANCELED", 0)]
+    assert "HOLD" not in [kind for kind, _ in await rig.stores.kinds()]
+
+
+async def test_an_order_that_one_account_turned_away_and_no_other_got_holds_nothing(rig: Rig) -> None:
+    first, second = ScriptedProvider("one"), slow(rig)
+    first.script = [ErrorKind.RATE_LIMITED]
+    second.before = True
+    rig.providers["one"] = Accounts([Member("a", first, 2), Member("b", second, 2)])
+    await canceled_while_it_waits(Desk(rig))
+    assert len(first.calls) == 1
+    assert [row.state for row in await rig.stores.rows(attempts)] == ["CANCELED"]
     assert "HOLD" not in [kind for kind, _ in await rig.stores.kinds()]
 
 
