@@ -150,6 +150,13 @@ def test_an_edit_is_asked_for() -> None:
     wider = to_spec("sky", Options(operation="outpaint", images=["ast_1"], outpaint=(1, 2, 3, 4)))
     assert (wider.outpaint.left, wider.outpaint.bottom) == (1, 4)
     assert to_spec("a", Options()).operation == job_pb2.OPERATION_UNSPECIFIED
+    guided = to_spec("a house", Options(controls=[("edges", b"png"), ("depth", "ast_1")], loras=[("neon", 0.5)]))
+    assert guided.operation == job_pb2.OPERATION_CONTROL
+    assert [(control.kind, control.image.WhichOneof("source")) for control in guided.controls] == [
+        ("edges", "inline"),
+        ("depth", "asset_id"),
+    ]
+    assert [(lora.lora_id, lora.scale) for lora in guided.loras] == [("neon", 0.5)]
     with pytest.raises(ValueError, match="operation is 'paint'; it may be text_to_image"):
         to_spec("a", Options(operation="paint"))
 
@@ -160,6 +167,12 @@ def test_the_command_reads_picture_files(command: Command, tmp_path: Path) -> No
     assert command("quote", "darker", "--image", str(picture), "--outpaint", "0", "8", "0", "8").exit_code == 0
     assert command("quote", "darker", "--image", str(tmp_path / "none.png")).exit_code == 2
     assert command("quote", "darker", "--operation", "paint").exit_code == 2
+    assert (
+        command("quote", "house", "--control", f"edges={picture}", "--lora", "neon", "--lora", "ink=-0.5").exit_code
+        == 0
+    )
+    for wrong in (("--control", "edges"), ("--control", f"edges={tmp_path}/none"), ("--lora", "neon=much")):
+        assert command("quote", "house", *wrong).exit_code == 2
 
 
 def test_keys_live_and_end(command: Command) -> None:

@@ -38,9 +38,11 @@ class Options:
     the catalog's order. strengths, allow, deny, may_drop: as `Routing` in the contract. user: on whose behalf. labels:
     for finding it.
 
-    operation: `edit`, `inpaint`, `outpaint`, `upscale`, … as in the contract; empty: text to image, or edit when there
-    are images. images, mask: bytes (2 MiB in all), an https address, or an asset id. outpaint: pixels to add at the
-    left, top, right and bottom. strength: how far to leave the image, 0 to 1.
+    operation: `edit`, `inpaint`, `outpaint`, `upscale`, … as in the contract; empty: control when there are controls,
+    else edit when there are images, else text to image. images, mask: bytes (2 MiB in all, guides included), an https
+    address, or an asset id. outpaint: pixels to add at the left, top, right and bottom. strength: how far to leave the
+    image, 0 to 1. controls: pairs of a kind that the model lists (`edges`) and a guide, given like an image. loras:
+    pairs of an id that the model lists and how strongly it shows, -2 to 2.
     """
 
     negative_prompt: str = ""
@@ -69,6 +71,8 @@ class Options:
     strength: float | None = None
     outpaint: tuple[int, int, int, int] | None = None
     upscale_factor: int = 0
+    controls: Sequence[tuple[str, bytes | str]] = ()
+    loras: Sequence[tuple[str, float]] = ()
 
 
 def to_spec(prompt: str, options: Options) -> job_pb2.GenerationSpec:
@@ -89,6 +93,8 @@ def to_spec(prompt: str, options: Options) -> job_pb2.GenerationSpec:
         images=[to_source(image) for image in options.images],
         strength=options.strength,
         upscale_factor=options.upscale_factor,
+        controls=[job_pb2.Control(kind=kind, image=to_source(guide)) for kind, guide in options.controls],
+        loras=[job_pb2.Lora(lora_id=name, scale=scale) for name, scale in options.loras],
     )
     if options.mask:
         spec.mask.CopyFrom(to_source(options.mask))
@@ -103,7 +109,9 @@ def to_spec(prompt: str, options: Options) -> job_pb2.GenerationSpec:
 
 
 def to_operation(options: Options) -> job_pb2.Operation.ValueType:
-    """The operation by its name, or what the images suggest. Raises ValueError for one that nobody knows."""
+    """The operation by its name, or what the pictures suggest. Raises ValueError for one that nobody knows."""
+    if not options.operation and options.controls:
+        return job_pb2.OPERATION_CONTROL
     if not options.operation:
         return job_pb2.OPERATION_EDIT if options.images else job_pb2.OPERATION_UNSPECIFIED
     try:

@@ -43,6 +43,33 @@ class Picture(click.ParamType[Any]):
             self.fail(f"{value} cannot be read: {error.strerror}", param, ctx)
 
 
+class Guide(click.ParamType[Any]):
+    """`edges=FILE`: the kind of a control and its picture."""
+
+    name = "KIND=FILE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The kind, and the picture as `Picture` reads it."""
+        kind, found, picture = str(value).partition("=")
+        if not (kind and found and picture):
+            self.fail(f"{value!r} is no guide; write edges=sketch.png", param, ctx)
+        return kind, Picture().convert(picture, param, ctx)
+
+
+class Style(click.ParamType[Any]):
+    """`neon` or `neon=0.8`: a LoRA and how strongly it shows."""
+
+    name = "LORA[=SCALE]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The id, and the scale, which is 1 where it is not said."""
+        name, _, scale = str(value).partition("=")
+        try:
+            return name, float(scale or 1)
+        except ValueError:
+            self.fail(f"{value!r} is no LoRA; write neon or neon=0.8", param, ctx)
+
+
 def _keep(context: click.Context, parameter: click.Parameter, value: Any) -> Any:
     context.meta.setdefault(KEY, {})[parameter.name] = value
     return value
@@ -67,6 +94,8 @@ WISHES = (
     _wish("--mask", type=Picture(), default="", help="White is changed; as large as the image."),
     _wish("--strength", type=float, help="How far to leave the image, 0 to 1."),
     _wish("--outpaint", type=int, nargs=4, default=None, metavar="LEFT TOP RIGHT BOTTOM", help="Pixels to add."),
+    _wish("--control", type=Guide(), multiple=True, help="A guide of a kind that the model lists: edges=sketch.png."),
+    _wish("--lora", type=Style(), multiple=True, help="A fine-tune that the model lists, laid over it: neon=0.8."),
     _wish("--factor", type=int, default=0, help="How many times larger upscale makes it. Default: the model's."),
     _wish("--model-version", default="", help="Pin a version of the model. Default: the catalog's."),
     _wish("--goal", type=click.Choice(["cheapest", "fastest", "best"]), help="Which of several goes first."),
@@ -107,6 +136,8 @@ def options_of(context: click.Context) -> Options:
         strength=given["strength"],
         outpaint=given["outpaint"],
         upscale_factor=given["factor"],
+        controls=given["control"],
+        loras=given["lora"],
         model_version=given["model_version"],
         goal=given["goal"] or "",
         strengths=given["needs"],
