@@ -50,10 +50,10 @@ pins: ## Exact versions into requirements/ from pyproject.toml
 train-demo: setup ## Draws the training pictures and trains models/demo again; hours on two cores
 	@$(PYTHON) -m tools.train_demo all
 
-train-moderation: setup ## Fits the text classifier's heads again, with their model card; about a minute
+train-moderation: setup ## Fits the text classifier's heads again, with their model card; a minute or two
 	@$(PYTHON) -m tools.train_moderation train
 
-eval-moderation: setup ## How well texts are judged, into docs/moderation-report.md; about two minutes
+eval-moderation: setup ## How well texts are judged, into docs/moderation-report.md; takes minutes
 	@$(PYTHON) -m tools.train_moderation evaluate
 
 $(BUF):
