@@ -94,11 +94,13 @@ class Bench:
         return await self.rig.claim()
 
     async def _pass(self, seconds: float) -> None:
-        """Time passes, for the rig and for parked jobs."""
+        """Time passes, for the rig, for parked jobs and for orders that have ended."""
         self.rig.clock.now += seconds
-        left = jobs.c.deadline - round(seconds * 1_000_000)
-        due = jobs.update().where(jobs.c.state == "RUNNING").values(wake_at=0, deadline=left)
-        await self.rig.stores.database.write(lambda connection: connection.execute(due) and None)
+        passed = round(seconds * 1_000_000)
+        due = jobs.update().where(jobs.c.state == "RUNNING").values(wake_at=0, deadline=jobs.c.deadline - passed)
+        ended = attempts.update().values(end_time=attempts.c.end_time - passed)
+        for change in (due, ended):
+            await self.rig.stores.database.write(lambda connection, said=change: connection.execute(said) and None)
 
 
 def catalog_of(two: dict[str, Any]) -> dict[str, Any]:
