@@ -35,8 +35,8 @@ Before these totals the exemplars were more than doubled, by somebody who had re
 totals by category of the first two (0.92 and 0.86 caught; in the second VIOLENCE 0.85, SELF_HARM 0.75, ILLEGAL 0.75,
 WEAPONS 0.79, and 6.7 % of its captions reviewed or blocked). The form of the heads and their penalties were chosen by
 cross-validation over topics of exemplars; the shares of harmless prompts so that of unseen ones near a category's
-border about as many are stopped as the heads before stopped. That author knew how the third set is made up (its README).
-Nothing was changed after these totals.
+border about as many are stopped as the heads before stopped. That author knew how the third set is made up (its
+README). Nothing was changed after these totals.
 """
 _NAMES = ("First set", "Second set", "Third set")
 _ALIKE = """{share:.1%} of its prompts have an exemplar closer than a cosine of {closeness}.
