@@ -18,7 +18,7 @@ from services.inference.engine.request import ControlInput, DrawRequest, LoraUse
 from tools.train_demo import control, lora
 from tools.train_demo.drawing import draw
 from tools.train_demo.edges import guide
-from tools.train_demo.evaluate import paint
+from tools.train_demo.evaluate import GUIDANCE, STEPS, paint
 from tools.train_demo.export import load
 from tools.train_demo.extension import Plan
 from tools.train_demo.extension_scores import paint_guided, with_control, with_lora
@@ -77,7 +77,7 @@ def test_diffusers_draws_with_the_lora_and_unloads_it_exactly(extended: Path) ->
 
 
 def drawn(family: Any, **options: Any) -> np.ndarray[Any, Any]:
-    request = DrawRequest("r", "demo", PROMPT, "", 64, 64, 1, 3, 20, 5.0, "dpmpp_2m", **options)
+    request = DrawRequest("r", "demo", PROMPT, "", 64, 64, 1, 3, STEPS, GUIDANCE, "dpmpp_2m", **options)
     sampling = family.begin(request)
     while sampling.step < sampling.steps:
         (prediction,) = family.predict([sampling])

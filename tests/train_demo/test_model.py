@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from tools.train_demo.evaluate import paint
+from services.inference.engine.manifest import read_model
+from tools.train_demo.evaluate import GUIDANCE, STEPS, paint
 from tools.train_demo.export import load
 from tools.train_demo.judge import background
 
@@ -27,6 +28,11 @@ def test_it_fits_in_12_mb() -> None:
     files = [path for path in MODEL.rglob("*") if path.is_file()]
     beside = ("loras", "controls")  # what is added to the model, and measured in `test_extensions`
     assert sum(path.stat().st_size for path in files if path.relative_to(MODEL).parts[0] not in beside) <= 12_000_000
+
+
+def test_it_is_scored_as_it_is_served() -> None:
+    defaults = read_model(MODEL).manifest.defaults
+    assert (defaults.steps, defaults.guidance) == (STEPS, GUIDANCE)
 
 
 def test_it_draws_64_by_64(pipeline: Any) -> None:

@@ -87,7 +87,7 @@ def export(work: Path, target: Path) -> None:
 @_TARGET
 @click.option("--samples", default=styling.PLAN.samples, show_default=True)
 def lora(target: Path, samples: int) -> None:
-    """Trains the style LoRA for the exported model; two to three minutes of one core."""
+    """Trains the style LoRA for the exported model; four minutes of one core."""
     styling.train(target, replace(styling.PLAN, samples=samples))
 
 

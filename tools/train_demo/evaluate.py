@@ -20,7 +20,7 @@ from tools.train_demo.judge import judge
 from tools.train_demo.styles import Pixels
 
 STEPS: Final = 20
-GUIDANCE: Final = 5.0
+GUIDANCE: Final = 3.0
 _BATCH: Final = 16
 
 

@@ -26,7 +26,7 @@ _TARGETS: Final = (
     "to_q", "to_k", "to_v", "to_out.0", "proj_in", "proj_out",
     "conv_in", "conv_out", "conv1", "conv2", "conv_shortcut", "conv", "time_emb_proj",
 )  # fmt: skip
-PLAN: Final = Plan(samples=10_000, rate=3e-3)
+PLAN: Final = Plan(samples=20_000, rate=3e-3)
 
 
 def train(target: Path, plan: Plan = PLAN) -> None:
