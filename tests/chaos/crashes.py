@@ -131,7 +131,7 @@ class Scene:
         """Acknowledged jobs; the client repeats unanswered calls with the same request id. `edits` start from a
         picture, so that there is something to bring in."""
         options = Options(model=model, steps=DRAWN_STEPS if model == OWN else None, cache="bypass")
-        requests = [_request(f"a red circle number {number}", options, edits) for number in range(jobs)]
+        requests = [_request(f"a green triangle number {number}", options, edits) for number in range(jobs)]
         async with self.mesh.client() as client:
             created = await asyncio.gather(*(client.call(client.jobs.CreateJob, request) for request in requests))
         return [answer.job.job_id for answer in created]

@@ -118,11 +118,12 @@ async def test_a_provider_that_draws_blanks_is_left_alone_and_its_peers_hear_why
     assert told == [(KEY, BreakerState.OPEN, "degraded: blank")]
 
 
-async def test_what_is_the_caller_s_fault_is_no_sign() -> None:
+@pytest.mark.parametrize("kind", [ErrorKind.REFUSED, ErrorKind.UNREACHABLE])
+async def test_neither_the_caller_s_fault_nor_a_restart_is_a_sign(kind: ErrorKind) -> None:
     clock, inner = Clock(), ScriptedProvider("one")
     breakers = Breakers(BreakerConfig(), clock)
     provider = Watched(inner, Degradations(breakers), clock)
-    inner.script = [ErrorKind.REFUSED] * 30
+    inner.script = [kind] * 30
     for _ in range(30):
         with pytest.raises(ProviderError):
             await provider.submit(ProviderCall("att_1", "acme", "v", "a fox", 5.0, model_id="m"), Heard())

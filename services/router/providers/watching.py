@@ -15,7 +15,7 @@ from mesh.imaging import in_thread, open_image, sniff
 from services.router.breaker import BreakerKey, Breakers
 from services.router.degradation import Degradation, DegradationConfig, Drawn, Sign
 from services.router.providers.base import Listener, Provider, ProviderCall, ProviderImage, ProviderResult
-from services.router.providers.errors import ProviderError, treatment
+from services.router.providers.errors import ErrorKind, ProviderError, treatment
 from services.router.providers.wrappers import Proceed, Wrapper
 
 log = telemetry.logger(__name__)
@@ -59,7 +59,7 @@ class Degradations:
 
 
 class Watched(Wrapper):
-    """See the module."""
+    """See the module. Who cannot be reached at all did not get worse: the breaker alone looks again after seconds."""
 
     def __init__(
         self, inner: Provider, degradations: Degradations, clock: Callable[[], float] = time.monotonic
@@ -78,7 +78,7 @@ class Watched(Wrapper):
         try:
             result = await proceed(call)
         except ProviderError as error:
-            if treatment(error.kind, replay_safe=False).breaks:
+            if error.kind is not ErrorKind.UNREACHABLE and treatment(error.kind, replay_safe=False).breaks:
                 self._degradations.note(key, lately.failed())
             raise
         self._degradations.note(key, lately.answered(self._clock() - began))
