@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from services.inference.spans import record_stages
 from services.inference.triton_shim import protocol
 
 Send = Callable[[bytes, bytes, bool], None]
+
+ASK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class Session:
         model = read_model(config.folder)
         self.counts = Counts()
         self._meter = Meter(model.manifest.id, (to_telemetry, self.counts))
+        self._telling = ThreadPoolExecutor(1, "tell")  # what crosses processes holds up no step
         self._hosted = host_model(model, host, self._meter.passed)
 
     def answer(self, body: bytes, parameters: Mapping[str, str], send: Send, asked_to_stop: Callable[[], bool]) -> None:
@@ -57,6 +62,7 @@ class Session:
     def close(self) -> None:
         """Ends every request and flushes the spans."""
         self._hosted.engine.stop()
+        self._telling.shutdown()
         self._telemetry.close()
 
     def _draw(self, body: bytes, parameters: Mapping[str, str], send: Send, asked_to_stop: Callable[[], bool]) -> None:
@@ -64,16 +70,42 @@ class Session:
             parameters.get(protocol.TRACEPARENT, ""), parameters.get(protocol.TRACESTATE, "")
         )
         try:
-            self._hosted.engine.submit(codec.decode_request(body), self._sink(send, place), asked_to_stop)
+            self._hosted.engine.submit(codec.decode_request(body), self._sink(send, place), at_times(asked_to_stop))
         except EngineError as error:
             send(*codec.encode_fact(error), True)
 
     def _sink(self, send: Send, place: telemetry.TraceContext) -> Callable[[Fact | EngineError], None]:
+        unheard: list[Exception] = []
+
+        def tell(fact: Fact | EngineError, last: bool) -> None:
+            try:
+                send(*codec.encode_fact(fact), last)
+            except Exception as error:  # noqa: BLE001 - the engine hears of it when it has something to tell again
+                unheard.append(error)
+
         def sink(fact: Fact | EngineError) -> None:
-            last = isinstance(fact, Finished | EngineError)
             if isinstance(fact, Finished | EngineError):
                 record_stages("triton", fact, place)
                 self._meter.ended(fact)
-            send(*codec.encode_fact(fact), last)
+            if unheard:
+                raise unheard[0]
+            self._telling.submit(tell, fact, isinstance(fact, Finished | EngineError))
 
         return sink
+
+
+def at_times(asked_to_stop: Callable[[], bool], now: Callable[[], float] = time.monotonic) -> Callable[[], bool]:
+    """Asks at most every quarter of a second: each time crosses processes, and who leaves says so (`protocol.STOP`).
+
+    Only of a caller that died Triton alone knows.
+    """
+    asked_at = now()
+
+    def ask() -> bool:
+        nonlocal asked_at
+        if now() - asked_at < ASK_SECONDS:
+            return False
+        asked_at = now()
+        return asked_to_stop()
+
+    return ask
