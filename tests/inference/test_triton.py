@@ -26,6 +26,7 @@ from services.inference.engines.base import State
 from services.inference.engines.triton import TritonConfig, TritonEngine
 from services.inference.spans import record_stages
 from services.inference.triton_repository import RepositoryConfig, model_config
+from services.inference.triton_shim.session import at_times
 from tests.conftest import ROOT
 from tests.inference.conftest import RunningTriton, eventually, until_drawing
 
@@ -155,6 +156,20 @@ def test_the_stage_that_failed_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     assert recorded == [("engine.queue", ""), ("encode", ""), ("denoise", "CANCELED")]
     record_stages("engine", error, TraceContext())
     assert len(recorded) == 3
+
+
+def test_whether_the_caller_left_is_asked_now_and_then() -> None:
+    now, asked = 0.0, list[float]()
+
+    def left() -> bool:
+        asked.append(now)
+        return now > 1
+
+    ask, told = at_times(left, lambda: now), list[float]()
+    for step in range(12):
+        now = step / 8
+        told += [now] if ask() else []
+    assert (asked, told) == ([0.25, 0.5, 0.75, 1.0, 1.25], [1.25])
 
 
 async def test_no_triton_is_unavailable(models: Models) -> None:
