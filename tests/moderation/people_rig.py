@@ -25,6 +25,11 @@ class People:
     service: Running
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
+    @property
+    def asked_of_storage(self) -> list[str]:
+        """What storage was asked to do with assets, in order."""
+        return [what for what, *_ in self.service.assets.done]
+
     async def reviewing(self) -> None:
         """From here on sexual content and self-harm wait for people, however sure a layer is."""
         rig = Rig(self.service)

@@ -24,10 +24,6 @@ def people(moderation_on_each: Running) -> People:
     return People(moderation_on_each)
 
 
-def done(people: People) -> list[str]:
-    return [what for what, *_ in people.service.assets.done]
-
-
 async def waits(people: People, kind: Kind, asset_id: str = "ast_1") -> AssetFacts:
     """An order about the picture that storage cannot carry out now."""
     asset = await people.service.assets.get(asset_id, "")
@@ -49,7 +45,7 @@ async def test_a_takedown_does_not_wait_for_a_won_appeal(people: People, monkeyp
     await waits(people, Kind.PUBLISH, "ast_held")
     async with asyncio.timeout(2):
         await people.take_down("ast_1")
-    assert done(people) == ["take down"]
+    assert people.asked_of_storage == ["take down"]
 
 
 async def test_a_takedown_reaches_storage_at_once_whatever_another_process_has_begun(people: People) -> None:
@@ -59,12 +55,12 @@ async def test_a_takedown_reaches_storage_at_once_whatever_another_process_has_b
     await people.service.database.write(lambda c: c.execute(claimed))
     call = asyncio.ensure_future(people.take_down("ast_1"))
     async with asyncio.timeout(2):
-        while not done(people):
+        while not people.asked_of_storage:
             await asyncio.sleep(0.01)
-    assert done(people) == ["take down"]
+    assert people.asked_of_storage == ["take down"]
     await people.service.database.write(lambda c: c.execute(sa.update(STORAGE_ORDERS).values(claim_us=0)))
     await call
-    assert done(people)[-1] == "take down"  # and again behind what was begun before
+    assert people.asked_of_storage[-1] == "take down"  # and again behind what was begun before
 
 
 async def test_a_restore_does_not_wait_for_a_picture_that_cannot_be_read(
@@ -75,12 +71,12 @@ async def test_a_restore_does_not_wait_for_a_picture_that_cannot_be_read(
 
     monkeypatch.setattr(people.service.assets, "read", lost)
     await refused(people.take_down("ast_1", legal_hold=True))
-    assert done(people) == ["take down", "hold"]  # the bytes are kept before they are looked at
+    assert people.asked_of_storage == ["take down", "hold"]  # the bytes are kept before they are looked at
     (order,) = await people.service.rows(STORAGE_ORDERS)
     assert order["kind"] == "HASH"
     takedowns = await people.service.rows(sa.Table("takedowns", STORAGE_ORDERS.metadata))
     await people.restore(takedowns[0]["takedown_id"])
-    assert done(people) == ["take down", "hold", "restore"]
+    assert people.asked_of_storage == ["take down", "hold", "restore"]
     assert await people.service.rows(STORAGE_ORDERS) == []
 
 
@@ -100,7 +96,7 @@ async def test_orders_that_storage_cannot_carry_out_do_not_hold_up_others(
         await waits(people, Kind.PUBLISH, f"ast_{number}")
     await waits(people, Kind.LIFT)
     async with asyncio.timeout(15):
-        while "lift" not in done(people):
+        while "lift" not in people.asked_of_storage:
             await asyncio.sleep(0.05)
 
 

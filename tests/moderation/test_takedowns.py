@@ -31,16 +31,12 @@ def people(moderation_on_each: Running) -> People:
     return People(moderation_on_each)
 
 
-def done(people: People) -> list[str]:
-    return [what for what, *_ in people.service.assets.done]
-
-
 async def test_a_takedown_blocks_the_picture_and_what_looks_like_it(people: People) -> None:
     assert (await people.service.image(DATA)).decision == ALLOW
     takedown = await people.take_down("ast_1", legal_hold=True)
     assert (takedown.sha256, takedown.asset_id, takedown.tenant) == (SHA256, "ast_1", "acme")
     assert (takedown.legal_hold, takedown.restored, takedown.actor) == (True, False, "key_p")
-    assert done(people) == ["take down", "hold"]
+    assert people.asked_of_storage == ["take down", "hold"]
     changed = {
         "the same": DATA,
         "recompressed": encode(PICTURE, ".jpeg"),
@@ -59,14 +55,14 @@ async def test_a_takedown_again_is_the_same_takedown(people: People) -> None:
     first = await people.take_down("ast_1")
     again = await people.take_down("ast_1", legal_hold=True)
     assert (again.takedown_id, again.legal_hold) == (first.takedown_id, True)
-    assert done(people) == ["take down", "hold"]
+    assert people.asked_of_storage == ["take down", "hold"]
 
 
 async def test_a_restore_undoes_it(people: People) -> None:
     takedown = await people.take_down("ast_1")
     restored = await people.restore(takedown.takedown_id)
     assert (restored.restored, restored.takedown_id) == (True, takedown.takedown_id)
-    assert done(people) == ["take down", "restore"]
+    assert people.asked_of_storage == ["take down", "restore"]
     assert (await people.service.image(DATA)).decision == ALLOW
     assert await people.service.rows(BLOCKED_HASHES) == []
     assert await people.restore(takedown.takedown_id) == restored
@@ -87,7 +83,7 @@ async def test_storage_that_was_away_is_told_in_order_when_it_is_back(people: Pe
     async with asyncio.timeout(20):
         while await people.service.rows(STORAGE_ORDERS):
             await asyncio.sleep(0.05)
-    assert done(people) == ["take down", "restore"]
+    assert people.asked_of_storage == ["take down", "restore"]
 
 
 async def test_an_unknown_picture_is_not_found(people: People) -> None:
@@ -104,7 +100,7 @@ async def hold(people: People, *, held: bool, until: Timestamp | None = None) ->
 async def test_a_hold_is_set_and_ended(people: People) -> None:
     await hold(people, held=True)
     await hold(people, held=False)
-    assert done(people) == ["hold", "lift"]
+    assert people.asked_of_storage == ["hold", "lift"]
     records = [row["note"] for row in await people.service.rows(AUDIT_RECORDS) if row["action"] == "LEGAL_HOLD"]
     assert records == ["set: case 7", "ended: case 7"]
 
@@ -117,7 +113,7 @@ async def test_a_hold_ends_by_itself_unless_a_later_one_says_otherwise(people: P
     await hold(people, held=True)
     assert await people.service.rows(STORAGE_ORDERS) == []
     await hold(people, held=True, until=past)
-    assert done(people) == ["hold", "hold", "hold", "lift"]
+    assert people.asked_of_storage == ["hold", "hold", "hold", "lift"]
 
 
 async def test_reports_of_one_picture_are_folded(people: People) -> None:
@@ -172,7 +168,7 @@ async def states(people: People) -> dict[str, review_pb2.ReportState.ValueType]:
 async def test_an_upheld_report_is_a_takedown(people: People) -> None:
     report = await people.report("ast_1")
     await people.decide(await people.claim(), BLOCK)
-    assert done(people) == ["take down"]
+    assert people.asked_of_storage == ["take down"]
     assert await states(people) == {report.report_id: review_pb2.REPORT_STATE_UPHELD}
     assert (await people.service.image(DATA)).decision == BLOCK
 
@@ -184,7 +180,7 @@ async def test_upholding_it_may_be_repeated_until_storage_has_done_it(people: Pe
     assert (await refused(people.decide(mine, BLOCK))).code is Code.UNAVAILABLE
     people.service.assets.failure = None
     assert (await people.decide(mine, BLOCK)).state == review_pb2.REVIEW_STATE_DECIDED
-    assert done(people) == ["take down"]
+    assert people.asked_of_storage == ["take down"]
     records = [row["action"] for row in await people.service.rows(AUDIT_RECORDS)]
     assert (records.count("TAKEDOWN"), records.count("REVIEW_DECIDED")) == (1, 1)
 
@@ -192,7 +188,7 @@ async def test_upholding_it_may_be_repeated_until_storage_has_done_it(people: Pe
 async def test_a_dismissed_report_leaves_the_picture_and_the_next_one_is_new(people: People) -> None:
     report = await people.report("ast_1")
     await people.decide(await people.claim(), ALLOW)
-    assert done(people) == []
+    assert people.asked_of_storage == []
     assert await states(people) == {report.report_id: review_pb2.REPORT_STATE_DISMISSED}
     assert (await people.report("ast_1")).report_id != report.report_id
 

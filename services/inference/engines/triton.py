@@ -75,7 +75,8 @@ class TritonEngine:
     async def stop(self) -> None:
         """Closes the connection; running drawings end with EngineUnavailable."""
         await self._turns.stop()
-        await asyncio.gather(*self._leaving, return_exceptions=True)
+        while self._leaving:  # asking a model to stop a drawing opens a stream of its own
+            await asyncio.gather(*self._leaving, return_exceptions=True)
         connection, self._connection = self._connection, None
         if connection is not None:
             await connection.close()
